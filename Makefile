@@ -1,0 +1,102 @@
+# `make help` lists what there is. A description after a target's `##` is what it prints.
+#
+# All targets work in .venv, which `make install` makes (and remakes when pyproject.toml or constraints.txt change).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+DATASET    ?= demo
+METHOD     ?=
+BACKBONE   ?=
+CHECKPOINT ?=
+ARGS       ?=
+JOBS       ?= 2
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CLI   := $(BIN)/python -m centerclip_pl
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+# The experiment of `make train` and `make eval`. Without METHOD or BACKBONE the dataset's own default is taken.
+EXPERIMENT = --dataset $(DATASET) $(if $(METHOD),--method $(METHOD)) $(if $(BACKBONE),--backbone $(BACKBONE))
+
+# V=1 shows all that pip says.
+QUIET := $(if $(V),,--quiet)
+# An index with another build of torch, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu (a tenth of the download).
+# "Extra", because that index has not every version of the other packages; 2.13.0+cpu is preferred to 2.13.0.
+TORCH_FROM := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+##@ Setting up
+install: $(STAMP) ## make .venv with exactly the versions of constraints.txt (TORCH_INDEX=..., PYTHON=..., V=1)
+	@echo "$(VENV) is ready."
+
+# The first Python that is new enough; `python3.12` may be a stub that only says that it is not installed, so each is run.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	new_enough='import sys; sys.exit(sys.version_info < (3, 11))'; \
+	python=; \
+	for candidate in $(or $(PYTHON),python3 python3.11 python3.12 python3.13); do \
+	  if "$$candidate" -c "$$new_enough" >/dev/null 2>&1; then python="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Python 3.11 or newer is needed; looked for: $(or $(PYTHON),python3 python3.11 python3.12 python3.13)" >&2; \
+	  echo "  -> install it (Debian, Ubuntu: apt install python3.11 python3.11-venv), or name it: make install PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	if ! "$$python" -m venv $(VENV); then \
+	  echo "$$python cannot make a virtual environment" >&2; \
+	  echo "  -> install its venv module (Debian, Ubuntu: apt install python3-venv), then: rm -rf $(VENV) && make install" >&2; \
+	  exit 1; \
+	fi; \
+	failed() { \
+	  echo "pip could not install $$1; its own words are above" >&2; \
+	  echo "  -> see whether a package index can be reached, then run 'make install' again (V=1 shows all that pip does)" >&2; \
+	  exit 1; \
+	}; \
+	echo "Installing $(TORCH) (some minutes: 0.2 GB for a CPU, 3 GB with CUDA)"; \
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check $(TORCH_FROM) -c constraints.txt $(TORCH) || failed torch; \
+	echo "Installing centerclip-pl and what it needs"; \
+	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt -e '.[dev]' || failed centerclip-pl; \
+	touch $@
+
+##@ Training and evaluating
+train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... BACKBONE=... ARGS="..."
+	@$(CLI) train $(EXPERIMENT) $(ARGS)
+
+eval: $(STAMP) ## evaluate on the test split: as train, with CHECKPOINT=... or, without it, zero-shot
+	@$(CLI) eval $(EXPERIMENT) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
+
+demo-data: $(STAMP) ## write the demo's videos and captions ('make train' does it by itself)
+	@$(CLI) demo-data $(ARGS)
+
+demo-backbone: $(STAMP) ## pretrain the demo's small CLIP again on generated stills (an hour or two of CPU)
+	@$(CLI) demo-backbone $(ARGS)
+
+##@ Checking
+test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=10 $(ARGS)
+
+lint: $(STAMP) ## check style, types and the directions of imports
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "Some files are not formatted: run 'make format'" >&2; $(BIN)/ruff format --check . ; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## format the code and mend what can be mended automatically
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+##@ Other
+clean: ## remove .venv and caches; data/ and runs/ stay
+	@rm -rf $(VENV) build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## print this
+	@awk 'BEGIN {FS = ":.*## "} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install train eval demo-data demo-backbone test lint format clean help
