@@ -1,0 +1,5 @@
+"""Pure tensor functions that choose tokens: ``[B, N, C]`` -> cluster ids. They need torch alone."""
+
+from centerclip_pl.clustering.kmedoids import Clusters, kmedoids
+
+__all__ = ["Clusters", "kmedoids"]

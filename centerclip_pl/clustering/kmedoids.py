@@ -1,0 +1,190 @@
+"""k-medoids++ of many small sets of tokens at once (CenterCLIP, arXiv 2205.00823, section 3.3.1 and algorithm 1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from centerclip_pl.clustering.distances import Metric, check_metric, pairwise_distances, unit
+from centerclip_pl.errors import ConfigError, NonFiniteError
+
+
+class Clusters(NamedTuple):
+    """Which tokens stand for which."""
+
+    assignments: Tensor
+    """int64 ``[B, N]``: for each token the cluster it belongs to, 0 to K - 1."""
+    medoids: Tensor
+    """int64 ``[B, K]``: for each cluster the index of the token in its centre, ascending."""
+
+
+@torch.compiler.disable  # how many rounds it takes depends on the data: a graph would break in each
+@torch.no_grad()
+def kmedoids(
+    tokens: Tensor,
+    num_clusters: int,
+    *,
+    metric: Metric = "euclidean",
+    p: float = 2.0,
+    normalize: bool = False,
+    max_iterations: int = 100,
+    tolerance: float = 1e-6,
+) -> Clusters:
+    """Clusters the tokens of each sample around K of them.
+
+    Seeding: the first medoid is the token of largest L2 norm, each next one the token whose distance to its nearest
+    medoid is largest. Then, in rounds: each token joins its nearest medoid (a medoid is nearest to itself, also among
+    identical tokens), and the member with the least summed distance to all members becomes the cluster's medoid.
+    The lowest index wins ties. A sample is done when its medoids' summed shift (L2) is below `tolerance`. At the end
+    the medoids are sorted, and each token joins its nearest one once more. Nothing is random.
+
+    Both members of a cluster of two have the same summed distance, up to rounding. Which one becomes the medoid is
+    decided by that rounding, and here it is the same as in the published implementation; see `pairwise_distances`
+    and, for cosine distances, `_as_published`.
+
+    It works in float32 with autocast off, without gradients, in a few tensors ``[B, N, N]``: equal assignments mask
+    the distances once for all clusters.
+
+    Args:
+        tokens: floating point ``[B, N, C]``, finite.
+        num_clusters: K, at most N.
+        metric: ``"euclidean"``: the Minkowski distance of order `p`; ``"cosine"``: 1 - cos.
+        p: order of the Minkowski distance, a positive number or infinity.
+        normalize: L2-normalise the tokens before measuring distances. All norms are then 1 up to rounding, so the
+            first medoid is the token that was longest before.
+        max_iterations: at most so many rounds after the seeding.
+        tolerance: in the unit of the tokens.
+
+    Returns:
+        Assignments ``[B, N]`` and medoids ``[B, K]``, int64, on the device of `tokens`. No cluster is empty.
+
+    Raises:
+        ConfigError: a shape, dtype or option that cannot work.
+        NonFiniteError: NaN or infinity among the tokens, or tokens so large that their distances overflow.
+    """
+    _check_options(tokens, num_clusters, metric, p, max_iterations, tolerance)
+    batch, count, _ = tokens.shape
+    if batch == 0:
+        none = torch.empty(0, count + num_clusters, dtype=torch.int64, device=tokens.device)
+        return Clusters(none[:, :count], none[:, count:])
+    with torch.autocast(tokens.device.type, enabled=False):
+        points = tokens.float()
+        norms = torch.linalg.vector_norm(points, dim=-1)  # (B, N)
+        if normalize:
+            points = unit(points)
+        distances = pairwise_distances(points, metric, p)  # (B, N, N)
+        _check_finite(tokens, distances, metric, p)
+        if metric == "cosine":
+            distances = _as_published(distances)
+        medoids = _seed(distances, norms.argmax(dim=1), num_clusters)
+        medoids = _refine(points, distances, medoids, max_iterations, tolerance)
+        medoids = medoids.sort(dim=1).values
+        return Clusters(_assign(distances, medoids), medoids)
+
+
+def _seed(distances: Tensor, first: Tensor, num_clusters: int) -> Tensor:
+    """Farthest-point seeding: distances ``[B, N, N]`` and first medoids ``[B]`` -> medoids ``[B, K]`` as found."""
+    samples = torch.arange(len(distances), device=distances.device)
+    medoids = [first]
+    nearest = torch.full_like(distances[:, 0], float("inf"))  # (B, N): to the nearest medoid so far
+    for _ in range(num_clusters - 1):
+        latest = medoids[-1]
+        nearest = torch.minimum(nearest, distances[samples, latest])
+        # A medoid is not chosen again, even where all that is left are copies of medoids.
+        nearest[samples, latest] = -float("inf")
+        medoids.append(nearest.argmax(dim=1))
+    return torch.stack(medoids, dim=1)
+
+
+def _refine(points: Tensor, distances: Tensor, seeds: Tensor, max_iterations: int, tolerance: float) -> Tensor:
+    """Alternates assignments and medoids until each sample is done: seeds ``[B, K]`` -> medoids ``[B, K]``.
+
+    A sample that is done keeps its medoids, so its result does not depend on the others in the batch.
+    """
+    medoids = seeds.clone()
+    samples = torch.arange(len(seeds), device=seeds.device)  # the rows that `distances` still holds
+    moving = torch.ones_like(samples, dtype=torch.bool)
+    for _ in range(max_iterations):
+        before = medoids[samples]
+        after = _central_members(distances, _assign(distances, before), seeds.shape[1])
+        after = torch.where(moving[:, None], after, before)
+        medoids[samples] = after
+        of_sample = samples[:, None]
+        shift = torch.linalg.vector_norm(points[of_sample, after] - points[of_sample, before], dim=-1).sum(dim=1)
+        moving &= (shift >= tolerance) & (shift > 0)
+        left = int(moving.sum())
+        if left == 0:
+            break
+        if left <= len(samples) // 2:  # halving keeps what is copied below the size of the first tensor
+            samples, distances, moving = samples[moving], distances[moving], moving[moving]
+    return medoids
+
+
+def _assign(distances: Tensor, medoids: Tensor) -> Tensor:
+    """The nearest medoid of each token: distances ``[B, N, N]``, medoids ``[B, K]`` -> cluster ids ``[B, N]``."""
+    index = medoids[:, None, :]  # (B, 1, K)
+    to_medoids = distances.gather(2, index.expand(-1, distances.shape[1], -1))  # (B, N, K)
+    return to_medoids.scatter_(1, index, -float("inf")).argmin(dim=2)
+
+
+def _central_members(distances: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
+    """The member of each cluster with the least summed distance to its members: -> token indices ``[B, K]``.
+
+    The cost of a token concerns its own cluster alone, so one mask ``[B, N, N]`` serves all clusters.
+    """
+    batch, count = assignments.shape
+    together = assignments[:, :, None] == assignments[:, None, :]  # (B, N, N)
+    cost = torch.where(together, distances, 0.0).sum(dim=2)  # (B, N)
+    least = cost.new_full((batch, num_clusters), float("inf")).scatter_reduce_(1, assignments, cost, "amin")
+    tokens = torch.arange(count, device=cost.device)
+    candidates = torch.where(cost == least.gather(1, assignments), tokens, count)
+    return candidates.new_full((batch, num_clusters), count).scatter_reduce_(1, assignments, candidates, "amin")
+
+
+def _as_published(distances: Tensor) -> Tensor:
+    """Cosine distances, shifted in place below -1 as the published implementation shifts all its distances.
+
+    An offset changes no comparison but for rounding, and rounding decides between the members of a cluster of two.
+    Euclidean self-distances are noise far above it (see `pairwise_distances`); cosine distances are not, so only with
+    the same offset, which is the maximum over the whole batch, are the medoids the same. The price: for cosine
+    distances such a tie can fall differently in another batch.
+    """
+    return distances.sub_(distances.amax()).sub_(1.0)
+
+
+def _check_options(
+    tokens: Tensor, num_clusters: int, metric: str, p: float, max_iterations: int, tolerance: float
+) -> None:
+    if tokens.ndim != 3 or not tokens.is_floating_point():
+        raise ConfigError(
+            f"tokens of shape {list(tokens.shape)} and dtype {tokens.dtype} cannot be clustered",
+            "pass floating point tokens of shape [batch, tokens, channels]",
+        )
+    if not 1 <= num_clusters <= tokens.shape[1]:
+        raise ConfigError(
+            f"num_clusters is {num_clusters}, but there are {tokens.shape[1]} tokens a sample",
+            f"choose num_clusters from 1 to {tokens.shape[1]}",
+        )
+    check_metric(metric, p)
+    if max_iterations < 0:
+        raise ConfigError(f"max_iterations is {max_iterations}, but cannot be negative", "0 keeps the seeds")
+    if not tolerance >= 0:
+        raise ConfigError(f"tolerance is {tolerance}, but cannot be negative", "0 goes on until nothing moves")
+
+
+def _check_finite(tokens: Tensor, distances: Tensor, metric: str, p: float) -> None:
+    finite = torch.isfinite(tokens)
+    if bool(finite.all() & torch.isfinite(distances.amax())):  # one wait for the device in the usual case
+        return
+    if not finite.all():
+        sample, token, _ = (~finite).nonzero()[0].tolist()
+        raise NonFiniteError(
+            f"token {token} of sample {sample} holds NaN or infinity and cannot be clustered",
+            "find where it appears: too high a learning rate, a 16-bit overflow, or a broken checkpoint",
+        )
+    raise NonFiniteError(
+        f"{metric} distances of tokens as large as {tokens.abs().max().item():g} overflow float32 with p={p:g}",
+        "scale the tokens down, pass normalize=True, or choose a smaller p",
+    )

@@ -1,0 +1,99 @@
+"""The video tower: CLIP's vision transformer with reducers, from raw frames to segment embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPVisionModel
+
+from centerclip_pl.errors import ConfigError
+from centerclip_pl.tokens import Attachment, Reducer, attach, check_plan, segment_mask
+from centerclip_pl.types import VideoEmbedding
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class VideoTower(nn.Module):
+    """Frames of videos to embeddings of segments.
+
+    Args:
+        vision: CLIP's vision transformer.
+        projection: from its width to the shared space, ``[width] -> [D]``.
+        reducers: put into the transformer; without any, a segment is a frame.
+        num_frames: T that the reducers are checked against now, before any video comes.
+        mask_rule: see `centerclip_pl.tokens.segment_mask`.
+
+    Raises:
+        ConfigError: if reducers, frames and transformer do not fit.
+    """
+
+    def __init__(
+        self,
+        vision: CLIPVisionModel,
+        projection: nn.Linear,
+        reducers: Sequence[Reducer] = (),
+        num_frames: int = 12,
+        mask_rule: str = "any",
+    ) -> None:
+        super().__init__()
+        self.vision = vision
+        self.projection = projection
+        self.reducers = nn.ModuleList(reducers)
+        self.mask_rule = mask_rule
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(3, 1, 1), persistent=False)
+        segment_mask(torch.ones(1, 1), 1, mask_rule)  # refuses an unknown rule
+        self._attachment: Attachment | None = None
+        self._attach(num_frames)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square pictures that the transformer takes, in pixels."""
+        return int(self.vision.config.image_size)
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side."""
+        return self.image_size // int(self.vision.config.patch_size)
+
+    def _attach(self, frames: int) -> Attachment:
+        if self._attachment is None or self._attachment.frames != frames:
+            reducers = [r for r in self.reducers if isinstance(r, Reducer)]
+            check_plan(reducers, frames, self.grid**2, int(self.vision.config.num_hidden_layers))
+            self._attachment = attach(self.vision, reducers, frames)
+        return self._attachment
+
+    def forward(self, frames: Tensor, frame_mask: Tensor | None = None) -> VideoEmbedding:
+        """Embeds videos.
+
+        Args:
+            frames: ``[B, T, 3, H, W]``; uint8 as decoded (normalised here), or float and already normalised.
+            frame_mask: bool or int ``[B, T]``, true for real frames; None: all are.
+
+        Returns:
+            Segments ``[B, S, D]`` and their mask ``[B, S]``.
+
+        Raises:
+            ConfigError: on frames of another shape or size than the transformer takes.
+        """
+        if frames.ndim != 5 or frames.shape[2] != 3 or frames.shape[3] != self.image_size or frames.shape[4] != self.image_size:
+            raise ConfigError(
+                f"frames have shape {tuple(frames.shape)}, but must be [B, T, 3, {self.image_size}, {self.image_size}]"
+            )
+        videos, length = frames.shape[:2]
+        segments = self._attach(length).segments
+        pictures = frames.flatten(0, 1)  # (B, T, 3, H, W) -> (B*T, 3, H, W)
+        if not pictures.is_floating_point():
+            pictures = (pictures.to(self.mean.dtype) / 255 - self.mean) / self.std
+        pooled = self.vision(pixel_values=pictures).pooler_output  # (B*S, width)
+        embedded = self.projection(pooled).view(videos, segments, -1)  # (B*S, D) -> (B, S, D)
+        if frame_mask is None:
+            mask = torch.ones(videos, segments, dtype=torch.bool, device=embedded.device)
+        else:
+            if frame_mask.shape != (videos, length):
+                raise ConfigError(f"frame_mask has shape {tuple(frame_mask.shape)}, but must be [{videos}, {length}]")
+            mask = segment_mask(frame_mask, segments, self.mask_rule)
+        return VideoEmbedding(embedded, mask)
