@@ -1,0 +1,150 @@
+"""A dataset of your own: a folder of videos and one file of captions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from centerclip_pl.data.captions import caption_table
+from centerclip_pl.data.datamodule import RetrievalDataModule
+from centerclip_pl.errors import ConfigError, DataError
+
+_SPLITS = ("train", "val", "test")
+
+
+class Custom(RetrievalDataModule):
+    """Videos of your own, described by one CSV, TSV or JSONL file.
+
+    A row (a line with a JSON object) is one caption: ``video`` (a file), ``caption``, and optionally ``split``
+    (``train``, ``val`` or ``test``), ``start`` and ``end`` (seconds, where the caption is about a part of the file),
+    ``video_id`` (default: ``video``, with the time span if there is one), ``tag`` (a group of queries to be measured on
+    its own). Several rows of one video are several captions of it. Further columns are kept and not used.
+
+    File names are relative to the folder of the caption file, or else to ``root``.
+
+    Args:
+        captions: the file.
+        root: the folder of the videos; None: the folder of the caption file. The results of the check of the videos are
+            kept here.
+        split: the split of rows that name none.
+        val_videos: training videos to hold out, a number or a share, where the file has no ``val`` rows.
+        **kwargs: see :class:`~centerclip_pl.data.datamodule.RetrievalDataModule`.
+    """
+
+    name = "custom"
+
+    def __init__(
+        self,
+        captions: str,
+        root: str | None = None,
+        split: Literal["train", "val", "test"] = "train",
+        val_videos: int | float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(root=str(Path(captions).parent) if root is None else root, val_videos=val_videos, **kwargs)
+        if split not in _SPLITS:
+            raise ConfigError(f"split={split!r}: must be one of {', '.join(_SPLITS)}")
+        self.captions_file = Path(captions)
+        self.default_split = split
+
+    @property
+    def next_step(self) -> str:
+        return (
+            f"{self.captions_file} names files relative to its own folder or to {self.root}: put them there, correct "
+            "the names, or say where they are: --data.root=FOLDER"
+        )
+
+    def protocol(self, split: str) -> str:
+        """``"custom:<name of the caption file>"``; comparable with runs on the same file only."""
+        return f"custom:{self.captions_file.name}:{split}"
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        rows = [{**row, "line": line} for line, row in self._rows()]
+        table = pd.DataFrame(rows)
+        for column in ("video", "caption"):
+            if rows and column not in table.columns:
+                names = ", ".join(str(name) for name in table.columns if name != "line")
+                raise DataError(
+                    f"{self.captions_file} has no column {column!r}; it has {names}",
+                    "name the columns video and caption (and, if wanted, split, start, end, video_id, tag)",
+                )
+        if not rows:
+            raise DataError(f"{self.captions_file} has no captions", "every row needs a video and a caption")
+        text = table.astype(object).where(table.notna(), "").map(str).map(str.strip)
+        table["video"] = text["video"]
+        table["split"] = text["split"].replace("", self.default_split) if "split" in table else self.default_split
+        unknown = table[~table["split"].isin(_SPLITS)]
+        if len(unknown):
+            first = unknown.iloc[0]
+            raise DataError(
+                f"{self.captions_file}, line {first['line']}: unknown split {first['split']!r}",
+                f"use one of {', '.join(_SPLITS)}",
+            )
+        ids = text["video"] + _span(text)
+        table["video_id"] = text["video_id"].where(text["video_id"] != "", ids) if "video_id" in table else ids
+        paths = {video: self._resolve(video) for video in dict.fromkeys(table["video"])}
+        table["path"] = table["video"].map(paths)
+        tables = {}
+        for split in _SPLITS:
+            part = table[table["split"] == split]
+            if len(part):
+                lines = part["line"].tolist()
+                tables[split] = caption_table(part.drop(columns=["line", "video"]), self.captions_file, lines=lines)
+        return tables
+
+    def _resolve(self, video: str) -> str:
+        if not video:
+            return ""  # caption_table names the line
+        beside, below = self.captions_file.parent / video, self.root / video  # an absolute name stays as it is
+        return str(below if below.exists() and not beside.exists() else beside)
+
+    def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each row with its line number."""
+        file, suffix = self.captions_file, self.captions_file.suffix.lower()
+        if suffix not in (".csv", ".tsv", ".jsonl"):
+            raise DataError(
+                f"{file}: the format is told by the ending, and this one is unknown", "use .csv, .tsv or .jsonl"
+            )
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as stream:
+                if suffix == ".jsonl":
+                    yield from self._json_rows(stream)
+                    return
+                reader = csv.DictReader(stream, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+                for row in reader:
+                    if None in row:
+                        raise DataError(
+                            f"{file}, line {reader.line_num}: more fields than columns",
+                            'put captions that hold the delimiter into quotes: "a dog, a cat"',
+                        )
+                    yield reader.line_num, row
+        except FileNotFoundError:
+            raise DataError(f"{file} does not exist", "name the caption file: --data.captions=FILE.csv") from None
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{file} cannot be read: {error}", "save it as UTF-8 text") from error
+
+    def _json_rows(self, stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{self.captions_file}, line {number}: not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"{self.captions_file}, line {number}: not a JSON object", 'e.g. {"video": ..., "caption": ...}'
+                )
+            yield number, row
+
+
+def _span(text: pd.DataFrame) -> pd.Series:
+    """``@start-end`` for rows with a time span, else nothing."""
+    absent = pd.Series("", index=text.index)
+    start, end = text.get("start", absent), text.get("end", absent)
+    return ("@" + start + "-" + end).where((start != "") | (end != ""), "")

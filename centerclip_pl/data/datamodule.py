@@ -1,0 +1,261 @@
+"""What all datasets share: options, the check before anything runs, loaders, and the facts that a report needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import lightning as L
+import pandas as pd
+import torch
+
+from centerclip_pl.data.bad_videos import BadVideo
+from centerclip_pl.data.captions import video_list
+from centerclip_pl.data.dataset import Captions, Sampling, VideoCaptionDataset
+from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, video_loader
+from centerclip_pl.data.splits import Splits
+from centerclip_pl.data.tokenizer import CaptionTokenizer
+from centerclip_pl.errors import ConfigError, DataError
+
+
+class RetrievalDataModule(L.LightningDataModule):
+    """Base of all datasets. A dataset is a small class: ``name``, :meth:`tables`, :attr:`next_step`, :meth:`protocol`.
+
+    Before anything runs, every video file of the splits concerned is opened and decoded in part (once; the results are
+    kept beside the data). ``fit`` looks at all three splits, so that a missing test video is not found out after the
+    training. Files that cannot be used end the run, or are dropped where the user asked for that.
+
+    Where a dataset has no validation split, ``val_videos`` training videos are held out, chosen by a hash of their ids:
+    the same ones on every machine and in every run.
+
+    Args:
+        root: folder of the dataset.
+        num_frames: frames a video, T.
+        max_words: tokens a caption, start and end token included.
+        image_size: height and width of the frames in pixels; what the backbone expects.
+        tokenizer: a folder, or an id on the Hugging Face hub; what belongs to the backbone.
+        batch_size: videos a training batch, in each process.
+        eval_batch_size: videos a batch in evaluation; None: as ``batch_size``.
+        num_workers: processes that decode; None: the processors there are, less one, at most 8; 0: none, and then
+            nothing can end a decoder that hangs.
+        train_sampling: training frames: ``"random"``, one of each of T stretches, or ``"uniform"``, as in evaluation.
+        captions_per_video: in an epoch of training, ``"random"``: each video once, with one of its captions, another
+            each time; ``"all"``: each caption once.
+        on_bad_video: what to do about files that cannot be used: ``"error"``, or ``"drop"`` them, counted and listed.
+        val_videos: training videos to hold out for validation, a number or a share below 1; not used where the dataset
+            has a validation split.
+        select_on_test: validate on the test split, as the published systems do, and hold nothing out. Figures so
+            obtained are too high; they are labelled in results.json.
+        predict_split: the split that ``predict`` embeds.
+        check_timeout: seconds that the check of one file may take.
+        loader_timeout: seconds to wait for a batch before the decoder is taken to hang.
+        pin_memory: page-locked memory for batches; None: where there is a CUDA device.
+
+    Raises:
+        ConfigError: an option with a value that cannot work.
+    """
+
+    name: str = ""
+    """Short name for reports and file names, e.g. ``"msrvtt"``."""
+
+    def __init__(
+        self,
+        root: str,
+        num_frames: int = 12,
+        max_words: int = 32,
+        image_size: int = 224,
+        tokenizer: str = "openai/clip-vit-base-patch32",
+        batch_size: int = 32,
+        eval_batch_size: int | None = None,
+        num_workers: int | None = None,
+        train_sampling: Sampling = "random",
+        captions_per_video: Captions = "random",
+        on_bad_video: Literal["error", "drop"] = "error",
+        val_videos: int | float = 500,
+        select_on_test: bool = False,
+        predict_split: str = "test",
+        check_timeout: float = 30.0,
+        loader_timeout: float = 600.0,
+        pin_memory: bool | None = None,
+    ) -> None:
+        super().__init__()
+        for option, value in [
+            ("num_frames", num_frames),
+            ("image_size", image_size),
+            ("batch_size", batch_size),
+            ("eval_batch_size", eval_batch_size or batch_size),
+            ("check_timeout", check_timeout),
+            ("loader_timeout", loader_timeout),
+        ]:
+            if value <= 0:
+                raise ConfigError(f"{option}={value}: must be positive")
+        for option, choice, choices in [
+            ("train_sampling", train_sampling, ("random", "uniform")),
+            ("captions_per_video", captions_per_video, ("random", "all")),
+            ("on_bad_video", on_bad_video, ("error", "drop")),
+            ("predict_split", predict_split, ("train", "val", "test")),
+        ]:
+            if choice not in choices:
+                raise ConfigError(f"{option}={choice!r}: must be one of {', '.join(choices)}")
+        if num_workers is not None and num_workers < 0:
+            raise ConfigError(f"num_workers={num_workers}: must be 0 or more, or null to choose by itself")
+        self.root = Path(root)
+        self.num_frames = num_frames
+        self.image_size = image_size
+        self.tokenizer = CaptionTokenizer(tokenizer, max_words)
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size or batch_size
+        self.num_workers = num_workers
+        self.train_sampling: Sampling = train_sampling
+        self.captions_per_video: Captions = captions_per_video
+        self.on_bad_video = on_bad_video
+        self.val_videos = val_videos
+        self.select_on_test = select_on_test
+        self.predict_split = predict_split
+        self.check_timeout = check_timeout
+        self.loader_timeout = loader_timeout
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
+        self._splits = Splits(self)
+
+    # What a dataset says of itself.
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The caption tables by split: ``"train"``, ``"test"`` and, where the dataset has one, ``"val"``.
+
+        Called once ``root`` is known to exist. Built with :func:`~centerclip_pl.data.captions.caption_table`.
+
+        Raises:
+            DataError: an annotation file is absent or cannot be read.
+        """
+        raise TypeError(f"{type(self).__name__} does not define tables()")
+
+    @property
+    def next_step(self) -> str:
+        """Exactly what to put where, for a user who has not got the files; part of every error about absent files."""
+        return f"put the files of the dataset into {self.root}, or name another folder: --data.root=FOLDER"
+
+    def protocol(self, split: str) -> str:
+        """What figures on this split may be compared with, e.g. ``"msrvtt-1ka"``; goes into results.json."""
+        return f"{self.name}-{split}"
+
+    def ensure_files(self) -> None:
+        """Make what can be made before the check; for datasets that are generated. Called on one process a machine."""
+
+    # What reports ask.
+
+    @property
+    def bad_videos(self) -> list[BadVideo]:
+        """The videos that were dropped, over all splits checked so far."""
+        return self._splits.bad_videos()
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """For each split checked so far: ``videos`` and ``texts`` in use, and dropped (``missing``, ``broken``)."""
+        return self._splits.counts()
+
+    def videos(self, split: str) -> list[str]:
+        """The ids of the videos of a split; a batch's ``video_ids`` are positions in this list."""
+        return video_list(self.captions(split))["video_id"].tolist()
+
+    def captions(self, split: str) -> pd.DataFrame:
+        """The caption table of a split; a batch's ``text_ids`` are its rows. Columns as in ``captions.COLUMNS``."""
+        return self._splits.table(split).copy()
+
+    def tagged_texts(self, split: str) -> dict[str, list[int]]:
+        """The text ids of each ``tag`` in the caption table; empty where the dataset has no such column."""
+        table = self.captions(split)
+        if "tag" not in table.columns:
+            return {}
+        tags = table["tag"].fillna("").astype(str)
+        return {tag: table.index[tags == tag].tolist() for tag in sorted(set(tags) - {""})}
+
+    # What Lightning calls.
+
+    def prepare_data(self) -> None:
+        """Make generated files, and check the videos once a machine; the other processes find the results on disk."""
+        self.ensure_files()
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self._splits.require(self._splits_of(self.trainer.state.fn.value))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the captions and check the videos of the splits that this stage needs.
+
+        Raises:
+            DataError: something is absent or broken; the text says what to do.
+            CheckpointError: the tokenizer cannot be loaded.
+        """
+        self._splits.require(self._splits_of(stage))
+        self.tokenizer.load()
+
+    def train_dataloader(self) -> VideoLoader:
+        """Shuffled training batches, all of ``batch_size``.
+
+        Raises:
+            DataError: there are too few videos for one batch.
+        """
+        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        seed = _seed(world_size)
+        dataset = self._dataset("train", training=True, seed=seed)
+        if len(dataset) // world_size < self.batch_size:
+            raise DataError(
+                f"{self.root}: {len(dataset)} training items over {world_size} process(es) do not fill one batch of "
+                f"batch_size={self.batch_size}",
+                f"lower it: --data.batch_size={max(1, len(dataset) // world_size)}",
+            )
+        return self._loader(dataset, self.batch_size, EpochSampler(dataset, world_size, rank, seed))
+
+    def val_dataloader(self) -> VideoLoader:
+        """The validation split in order, each video once with all its captions."""
+        return self._loader(self._dataset("val"), self.eval_batch_size)
+
+    def test_dataloader(self) -> VideoLoader:
+        """The test split in order, each video once with all its captions."""
+        return self._loader(self._dataset("test"), self.eval_batch_size)
+
+    def predict_dataloader(self) -> VideoLoader:
+        """The split ``predict_split`` in order, each video once with all its captions."""
+        return self._loader(self._dataset(self.predict_split), self.eval_batch_size)
+
+    # How it is done.
+
+    def _dataset(self, split: str, *, training: bool = False, seed: int = 0) -> VideoCaptionDataset:
+        return VideoCaptionDataset(
+            self.captions(split),
+            self.tokenizer,
+            num_frames=self.num_frames,
+            image_size=self.image_size,
+            training=training,
+            sampling=self.train_sampling,
+            captions=self.captions_per_video,
+            seed=seed,
+        )
+
+    def _loader(
+        self, dataset: VideoCaptionDataset, batch_size: int, sampler: EpochSampler | None = None
+    ) -> VideoLoader:
+        workers = self.num_workers
+        if workers is None:
+            workers = default_workers(self.trainer.num_devices if self.trainer else 1)
+        return video_loader(
+            dataset,
+            batch_size,
+            num_workers=workers,
+            timeout=self.loader_timeout,
+            pin_memory=self.pin_memory,
+            sampler=sampler,
+        )
+
+    def _splits_of(self, stage: str | None) -> list[str]:
+        if stage == "predict":
+            return [self.predict_split]
+        if stage in ("validate", "test"):
+            return ["val" if stage == "validate" else "test"]
+        names = self._splits.names()
+        return names if stage is None else ["train", "val", *(name for name in names if name == "test")]
+
+
+def _seed(world_size: int) -> int:
+    """That of ``seed_everything``; without it torch's own, or 0 where several processes must agree."""
+    if "PL_GLOBAL_SEED" in os.environ:
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return 0 if world_size > 1 else torch.initial_seed() % 2**32

@@ -1,0 +1,147 @@
+"""Captions to token ids, by whatever tokenizer belongs to the text tower."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from centerclip_pl.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json"]
+
+
+class CaptionTokenizer:
+    """Lower-cased words between a start and an end token, cut so that the end token is kept (as CLIP4Clip).
+
+    Every batch is padded to ``max_words``, not to its longest caption: a caption's embedding then cannot depend, even
+    by a rounding error, on which others it is evaluated with, and compiled models see one shape. The text tower is a
+    small share of the cost. The start and end tokens are added here, from ``bos_token_id`` and ``eos_token_id``; what a
+    tokenizer would add by itself differs between tokenizers.
+
+    The tokenizer is loaded when first used, in each process that uses it; the object itself is small and picklable.
+
+    Args:
+        name_or_path: a folder with a saved tokenizer, or an id on the Hugging Face hub.
+        max_words: length of the result, start and end tokens included; at least 3.
+
+    Raises:
+        ConfigError: ``max_words`` leaves no room for a word.
+    """
+
+    def __init__(self, name_or_path: str, max_words: int) -> None:
+        if max_words < 3:
+            raise ConfigError(f"max_words={max_words}: a start token, a word and an end token need at least 3")
+        self.name_or_path = str(name_or_path)
+        self.max_words = max_words
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tokenizer": None}
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encode captions.
+
+        Returns:
+            ``input_ids`` and ``attention_mask``, both int64 ``[Q, max_words]``; the mask is 1 up to and including the
+            end token. ``Q`` may be 0.
+
+        Raises:
+            CheckpointError: the tokenizer cannot be loaded.
+        """
+        tokenizer = self.load()
+        start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+        pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        input_ids = torch.full((len(captions), self.max_words), int(pad), dtype=torch.int64)
+        attention_mask = torch.zeros_like(input_ids)
+        if captions:
+            texts = [caption.lower() for caption in captions]
+            encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+            for row, words in enumerate(encoded):
+                ids = [start, *words[: self.max_words - 2], end]
+                input_ids[row, : len(ids)] = torch.tensor(ids)
+                attention_mask[row, : len(ids)] = 1
+        return input_ids, attention_mask
+
+    def load(self) -> PreTrainedTokenizerBase:
+        """The tokenizer itself; calling this before training reports a missing one before training.
+
+        Raises:
+            CheckpointError: there is no such folder, it holds no tokenizer, it cannot be downloaded, or the tokenizer
+                has no start or end token.
+        """
+        if self._tokenizer is None:
+            # Threads inside the tokenizer gain nothing on a few captions, and warn or block when a loader forks.
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+            from transformers import AutoTokenizer
+            from transformers.utils import logging
+
+            folder = self.name_or_path if Path(self.name_or_path).is_dir() else _download(self.name_or_path)
+            verbosity = logging.get_verbosity()
+            logging.set_verbosity_error()  # a folder with a tokenizer and no model is what is wanted here
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            except Exception as error:  # OSError, ValueError, KeyError, json errors: transformers raises many
+                raise CheckpointError(
+                    f"no tokenizer can be loaded from {self.name_or_path}: {_first_line(error)}",
+                    "the folder must hold what tokenizer.save_pretrained() wrote (tokenizer.json, "
+                    "tokenizer_config.json)",
+                ) from error
+            finally:
+                logging.set_verbosity(verbosity)
+            for token in ("bos_token", "eos_token"):
+                if getattr(tokenizer, token) is None:
+                    raise CheckpointError(
+                        f"the tokenizer {self.name_or_path} has no {token}",
+                        "use the tokenizer of a CLIP text model, which has both",
+                    )
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+
+def _download(name: str) -> str:
+    """The folder of the hub's cache that holds the tokenizer of ``name``, fetched if need be."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    elsewhere = (
+        f"download {name} where there is a network (hf download {name}), copy the folder here, and name it: "
+        "--data.tokenizer=FOLDER; or point HF_HOME at a cache that has it"
+    )
+    try:
+        try:
+            return snapshot_download(name, allow_patterns=_FILES, local_files_only=True)
+        except LocalEntryNotFoundError:
+            return snapshot_download(name, allow_patterns=_FILES)
+    except HFValidationError as error:
+        raise CheckpointError(f"tokenizer={name}: there is no such folder, and it is no hub id", elsewhere) from error
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"tokenizer={name}: the hub gives it only to those who accepted its terms",
+            "accept them, then: hf auth login",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"tokenizer={name}: there is no such folder, and the hub has no such repository (or it is private)",
+            "correct the name, e.g. openai/clip-vit-base-patch32",
+        ) from error
+    except Exception as error:  # no network, a proxy, a time-out, a full disk
+        raise CheckpointError(
+            f"tokenizer={name}: there is no such folder, and it cannot be downloaded: {_first_line(error)}", elsewhere
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,52 @@
+"""The process that opens video files on behalf of :mod:`centerclip_pl.video.check`, and that may be killed.
+
+Run as ``python -m centerclip_pl.video.check_worker``. Reads one path a line (JSON) from standard input, decodes the
+first, the middle and the last frame, and answers each with one line of JSON on standard output. It is a program of its
+own, not a ``multiprocessing`` child, because those import the caller's main script again: slow with torch in it, and
+fatal in a script without ``if __name__ == "__main__"``. Decoders write where they like; they find both outputs closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from centerclip_pl.errors import VideoError
+from centerclip_pl.video.decode import decode
+
+
+def first_middle_last(num_frames: int) -> list[int]:
+    """Frames from which a bad count, a cut file and a damaged one show; training may ask for any frame."""
+    return sorted({0, num_frames // 2, num_frames - 1})
+
+
+def examine(path: str) -> dict[str, Any]:
+    """What the parent is told of one file: the fields of ``VideoInfo``, or ``problem``."""
+    try:
+        return {**decode(path, first_middle_last).info._asdict(), "problem": None}
+    except VideoError as error:
+        return {"problem": error.reason}
+    except Exception as error:  # whatever else a decoder does on one file must not end the check of the others
+        return {"problem": f"cannot be decoded ({type(error).__name__}: {str(error)[:200]})"}
+
+
+def main() -> None:
+    """Answer until standard input ends."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    try:
+        import decord  # noqa: F401
+    except Exception as error:
+        print(json.dumps({"fatal": f"decord cannot be imported: {error}"}), file=answers, flush=True)
+        return
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(examine(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from centerclip_pl.data import Custom
+from centerclip_pl.errors import ConfigError, DataError
+
+MakeVideo = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_video: MakeVideo) -> Path:
+    for name in ("a", "b", "c"):
+        make_video(tmp_path / f"{name}.mp4", 24, fps=12)
+    return tmp_path
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> str:
+    path.write_text(text, encoding=encoding)
+    return str(path)
+
+
+def tables(captions: str, **options: Any) -> dict[str, list[list[Any]]]:
+    return {
+        split: table[["video_id", "path", "caption"]].values.tolist()
+        for split, table in Custom(captions, **options).tables().items()
+    }
+
+
+def test_csv_with_splits_and_commas(folder: Path) -> None:
+    file = write(
+        folder / "x.csv", 'video,caption,split\na.mp4,"one, two",train\nb.mp4,three,\nb.mp4,four,test\n', "utf-8-sig"
+    )
+    assert tables(file, split="test") == {
+        "train": [["a.mp4", str(folder / "a.mp4"), "one, two"]],
+        "test": [["b.mp4", str(folder / "b.mp4"), "three"], ["b.mp4", str(folder / "b.mp4"), "four"]],
+    }
+
+
+def test_jsonl_and_tsv_say_the_same(folder: Path) -> None:
+    rows = [
+        {"video": "a.mp4", "caption": "über alles", "split": "train"},
+        {"video": "b.mp4", "caption": "two", "split": "val", "start": 0.5, "end": 1.5},
+    ]
+    jsonl = write(folder / "x.jsonl", "\n\n".join(json.dumps(row) for row in rows))
+    tsv = write(
+        folder / "x.tsv", "video\tcaption\tsplit\tstart\tend\na.mp4\tüber alles\ttrain\t\t\nb.mp4\ttwo\tval\t0.5\t1.5\n"
+    )
+    assert tables(jsonl) == tables(tsv)
+    assert tables(jsonl)["val"][0][0] == "b.mp4@0.5-1.5"
+    table = Custom(jsonl).tables()["val"]
+    assert table[["start", "end"]].values.tolist() == [[0.5, 1.5]]
+
+
+def test_clips_of_one_file_are_videos_of_their_own(folder: Path, tokenizer_folder: str) -> None:
+    file = write(
+        folder / "x.csv", "video,caption,start,end\na.mp4,one,0,1\na.mp4,uno,0,1\na.mp4,two,1,\nb.mp4,three,,\n"
+    )
+    data = Custom(file, tokenizer=tokenizer_folder, val_videos=1, num_frames=4, image_size=8, num_workers=0)
+    data.setup()
+    assert sorted(data.videos("train") + data.videos("val")) == ["a.mp4@0-1", "a.mp4@1-", "b.mp4"]
+    sizes = {split: (count["videos"], count["texts"]) for split, count in data.counts().items()}
+    assert sum(videos for videos, _ in sizes.values()) == 3
+    assert sum(texts for _, texts in sizes.values()) == 4
+
+
+def test_own_ids_and_further_columns_are_kept(folder: Path) -> None:
+    file = write(folder / "x.csv", "video_id,video,caption,tag,note\nfirst,a.mp4,one,order,n\n,b.mp4,two,,\n")
+    table = Custom(file).tables()["train"]
+    assert table["video_id"].tolist() == ["first", "b.mp4"]
+    assert table["tag"].tolist() == ["order", ""]
+    assert table["note"].tolist() == ["n", ""]
+
+
+def test_files_are_looked_for_beside_the_captions_and_then_in_root(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (folder / "b.mp4").rename(tmp_path / "lists" / "b.mp4")
+    absolute = folder / "c.mp4"
+    file = write(tmp_path / "lists" / "x.csv", f"video,caption\na.mp4,one\nb.mp4,two\n{absolute},three\nno.mp4,four\n")
+    assert [path for _, path, _ in tables(file, root=str(folder))["train"]] == [
+        str(folder / "a.mp4"),
+        str(tmp_path / "lists" / "b.mp4"),
+        str(absolute),
+        str(tmp_path / "lists" / "no.mp4"),
+    ]
+
+
+def test_captions_of_absent_videos_are_reported_with_the_next_step(folder: Path, tokenizer_folder: str) -> None:
+    file = write(folder / "x.csv", "video,caption\na.mp4,one\nb.mp4,two\nnowhere.mp4,three\n")
+    with pytest.raises(DataError, match="1 of 3 videos cannot be used") as caught:
+        Custom(file, tokenizer=tokenizer_folder).setup("fit")
+    assert f"{folder / 'nowhere.mp4'} (" in caught.value.problem
+    assert "relative to its own folder" in str(caught.value.next_step)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.csv", "", "has no captions"),
+        ("x.csv", "video,caption\n", "has no captions"),
+        ("x.csv", "file,caption\na.mp4,one\n", "has no column 'video'; it has file, caption"),
+        ("x.csv", "video,text\na.mp4,one\n", "has no column 'caption'; it has video, text"),
+        ("x.csv", "video,caption\na.mp4,one\nb.mp4,\n", "x.csv, line 3: empty caption"),
+        ("x.csv", "video,caption\na.mp4,one\nb.mp4\n", "x.csv, line 3: empty caption"),
+        ("x.csv", "video,caption\n,one\n", "line 2: empty video_id"),
+        ("x.csv", "video,caption\na.mp4,one, two\n", "line 2: more fields than columns"),
+        ("x.csv", 'video,caption\na.mp4,"one\n', "cannot be read"),
+        ("x.csv", "video,caption,split\na.mp4,one,dev\n", "line 2: unknown split 'dev'"),
+        ("x.csv", "video,caption\na.mp4,one\nb.mp4,x\na.mp4,one\n", "line 4: the same caption again"),
+        ("x.csv", 'video,caption\na.mp4,"o\nne"\nb.mp4,\n', "line 4: empty caption"),
+        ("x.csv", "video,caption,start\na.mp4,one,soon\n", "line 2: start is not a number"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": "one"}\n{"video": \n', "x.jsonl, line 2: not JSON"),
+        ("x.jsonl", '["a.mp4", "one"]\n', "x.jsonl, line 1: not a JSON object"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": null}\n', "x.jsonl, line 1: empty caption"),
+        ("x.parquet", "", "the format is told by the ending"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(folder: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Custom(write(folder / name, text)).tables()
+    assert message in caught.value.problem
+    assert name in caught.value.problem
+
+
+def test_latin_1_and_absent_files(folder: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        Custom(write(folder / "x.csv", "video,caption\na.mp4,für\n", "latin-1")).tables()
+    assert "UTF-8" in str(caught.value.next_step)
+    with pytest.raises(DataError, match=r"nothing\.csv does not exist"):
+        Custom(str(folder / "nothing.csv")).tables()
+
+
+def test_a_video_in_two_splits(folder: Path) -> None:
+    file = write(folder / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,train\na.mp4,three,test\n")
+    with pytest.raises(DataError, match=r"1 videos are in both train and test, e.g. a.mp4"):
+        Custom(file).setup("fit")
+
+
+def test_unknown_default_split(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="split='dev'"):
+        Custom(str(folder / "x.csv"), split="dev")  # type: ignore[arg-type]
