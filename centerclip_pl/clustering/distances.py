@@ -64,7 +64,7 @@ def full_float32_products() -> Iterator[None]:
     ``torch.set_float32_matmul_precision("high")``, which Lightning recommends, cuts the factors to 10 bits (on a CPU
     even to bfloat16): enough for a layer of a network, but the difference of two long tokens would drown in it.
     """
-    backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+    backends: list[Any] = [torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)]
     backends = [backend for backend in backends if hasattr(backend, "fp32_precision")]  # torch >= 2.9
     precisions = [backend.fp32_precision for backend in backends]
     if backends and all(precision in ("none", "ieee") for precision in precisions):

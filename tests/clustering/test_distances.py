@@ -46,7 +46,7 @@ def test_identical_tokens_have_identical_rows(metric: str, count: int) -> None:
     which = torch.randint(0, count // 3, (count,), generator=generator)
     tokens = torch.randn(2, count // 3, 48, generator=generator)[:, which]
     first = torch.tensor([which.tolist().index(i) for i in which.tolist()])
-    distances = pairwise_distances(tokens, metric)  # type: ignore[arg-type]
+    distances = pairwise_distances(tokens, metric)
     assert distances.equal(distances[:, first][:, :, first])
 
 
@@ -56,11 +56,11 @@ def test_identical_tokens_have_identical_rows(metric: str, count: int) -> None:
 )
 def test_options_that_do_not_exist(metric: str, p: float, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        pairwise_distances(torch.zeros(1, 2, 2), metric, p)  # type: ignore[arg-type]
+        pairwise_distances(torch.zeros(1, 2, 2), metric, p)
 
 
 @pytest.fixture
-def restored_precision():  # type: ignore[no-untyped-def]
+def restored_precision():
     yield
     torch.set_float32_matmul_precision("highest")
 

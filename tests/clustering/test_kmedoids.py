@@ -68,7 +68,7 @@ def slow_kmedoids(
 
 def assert_as_slow(result: Clusters, tokens: Tensor, clusters: int, **options: object) -> None:
     for b, sample in enumerate(tokens.tolist()):
-        assignments, medoids = slow_kmedoids(sample, clusters, **options)  # type: ignore[arg-type]
+        assignments, medoids = slow_kmedoids(sample, clusters, **options)
         assert result.medoids[b].tolist() == medoids
         assert result.assignments[b].tolist() == assignments
 
@@ -117,7 +117,7 @@ def load_case(name: str) -> tuple[Tensor, Tensor, Tensor, bool]:
     metric = "cosine" if name == "cosine" else "euclidean"
     golden = load_file(GOLDEN / f"clustering_{metric}.safetensors")
     tokens = golden[f"{name}.tokens"]
-    here = pairwise_distances(tokens.float(), metric).diagonal(dim1=1, dim2=2)  # type: ignore[arg-type]
+    here = pairwise_distances(tokens.float(), metric).diagonal(dim1=1, dim2=2)
     rounds_alike = here.equal(golden[f"{name}.self_distances"])
     return tokens, golden[f"{name}.medoids"].long(), golden[f"{name}.assignments"].long(), rounds_alike
 
@@ -126,10 +126,10 @@ def load_case(name: str) -> tuple[Tensor, Tensor, Tensor, bool]:
 def test_is_the_published_implementation(name: str) -> None:
     tokens, medoids, assignments, rounds_alike = load_case(name)
     metric = "cosine" if name == "cosine" else "euclidean"
-    result = kmedoids(tokens, 49, metric=metric)  # type: ignore[arg-type]
+    result = kmedoids(tokens, 49, metric=metric)
     shared = [len(set(a) & set(b)) for a, b in zip(result.medoids.tolist(), medoids.tolist(), strict=True)]
     assert min(shared) >= 0.85 * 49
-    distances = pairwise_distances(tokens.float(), metric)  # type: ignore[arg-type]
+    distances = pairwise_distances(tokens.float(), metric)
     costs = [distances.gather(2, m.gather(1, a)[..., None]).sum() for a, m in (result, Clusters(assignments, medoids))]
     torch.testing.assert_close(costs[0], costs[1], rtol=0.01, atol=0.0)
     if rounds_alike:  # see golden/clustering.md
@@ -154,7 +154,7 @@ def assert_well_formed(result: Clusters, batch: int, count: int, clusters: int) 
 def test_identical_tokens(metric: str, count: int) -> None:
     tokens = random_tokens(2, 1, 16).expand(-1, count, -1)
     for clusters in (1, 4, count):
-        result = kmedoids(tokens, clusters, metric=metric)  # type: ignore[arg-type]
+        result = kmedoids(tokens, clusters, metric=metric)
         assert_well_formed(result, 2, count, clusters)
         assert result.medoids.equal(torch.arange(clusters).expand(2, -1))
         assert (result.assignments[:, clusters:] == 0).all()
@@ -163,7 +163,7 @@ def test_identical_tokens(metric: str, count: int) -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_constant_tokens(metric: str, value: float) -> None:
-    assert_well_formed(kmedoids(torch.full((2, 30, 4), value), 7, metric=metric), 2, 30, 7)  # type: ignore[arg-type]
+    assert_well_formed(kmedoids(torch.full((2, 30, 4), value), 7, metric=metric), 2, 30, 7)
 
 
 @pytest.mark.parametrize("count", [4, 17])
@@ -185,7 +185,7 @@ def test_one_cluster_is_the_most_central_token() -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("count", [1, 6, 40])
 def test_as_many_clusters_as_tokens(metric: str, count: int) -> None:
-    result = kmedoids(random_tokens(2, count, 4), count, metric=metric)  # type: ignore[arg-type]
+    result = kmedoids(random_tokens(2, count, 4), count, metric=metric)
     everything = torch.arange(count).expand(2, -1)
     assert result.medoids.equal(everything)
     assert result.assignments.equal(everything)
@@ -206,9 +206,9 @@ def test_other_dtypes_are_measured_in_float32(dtype: torch.dtype) -> None:
 def test_autocast_changes_nothing() -> None:
     tokens = random_tokens(2, 40, 16)
     for metric in ("euclidean", "cosine"):
-        expected = kmedoids(tokens, 6, metric=metric)  # type: ignore[arg-type]
+        expected = kmedoids(tokens, 6, metric=metric)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            result = kmedoids(tokens, 6, metric=metric)  # type: ignore[arg-type]
+            result = kmedoids(tokens, 6, metric=metric)
         assert result.medoids.equal(expected.medoids)
 
 
@@ -262,7 +262,7 @@ def test_no_gradient_and_input_untouched() -> None:
     tokens = random_tokens(2, 30, 4).requires_grad_()
     copy = tokens.detach().clone()
     for metric in ("euclidean", "cosine"):
-        result = kmedoids(tokens, 5, metric=metric, normalize=True)  # type: ignore[arg-type]
+        result = kmedoids(tokens, 5, metric=metric, normalize=True)
         assert not result.medoids.requires_grad
     assert tokens.grad is None
     assert tokens.detach().equal(copy)
@@ -286,7 +286,7 @@ class _Largest(TorchDispatchMode):
         super().__init__()
         self.numel: dict[torch.dtype, int] = {}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for value in out if isinstance(out, tuple | list) else [out]:
             if isinstance(value, Tensor):
@@ -299,7 +299,7 @@ class _Largest(TorchDispatchMode):
 def test_memory_is_quadratic_in_tokens_whatever_the_clusters(metric: str) -> None:
     batch, count, clusters = 3, 40, 20
     with _Largest() as largest:
-        kmedoids(random_tokens(batch, count, 8), clusters, metric=metric)  # type: ignore[arg-type]
+        kmedoids(random_tokens(batch, count, 8), clusters, metric=metric)
     assert largest.numel[torch.float32] == batch * count * count
     assert largest.numel[torch.int64] < batch * count * count
     assert largest.numel[torch.bool] == batch * count * count

@@ -1,0 +1,254 @@
+"""R@k, median and mean rank, of a similarity matrix or collected over batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from centerclip_pl.errors import ConfigError, NonFiniteError
+from centerclip_pl.retrieval.batches import check_batch
+from centerclip_pl.retrieval.gallery import Gallery, Similarity
+from centerclip_pl.retrieval.ranks import Ranks, TieRule, ranks_from_matrix
+from centerclip_pl.types import VideoEmbedding
+
+KS = (1, 5, 10)
+
+
+def retrieval_metrics(
+    similarity: Tensor, video_of_text: Tensor, *, ks: Sequence[int] = KS, rule: TieRule = "mean"
+) -> dict[str, float]:
+    """Text-to-video and video-to-text metrics of a similarity matrix.
+
+    What counts as a query and a candidate, and how ties are ranked, is told in `centerclip_pl.retrieval.ranks`.
+
+    Args:
+        similarity: ``[Q, V]``, higher is better.
+        video_of_text: int64 ``[Q]``: the column of each text's own video.
+        ks: for R@k.
+        rule: ``"legacy"`` for the published implementations' treatment of ties; see `ranks_from_matrix`.
+
+    Returns:
+        ``t2v/R@k``, the share of queries with a rank of at most k in percent; ``t2v/MdR``, the median rank (the mean of
+        the two in the middle of an even number); ``t2v/MnR``, the mean rank; and the same with ``v2t/``.
+
+    Raises:
+        ConfigError: shapes, indices or options that do not fit.
+        NonFiniteError: NaN among the scores.
+    """
+    _check_ks(ks)
+    ranks = ranks_from_matrix(similarity, video_of_text, rule=rule)
+    return _both(ranks, ks)
+
+
+def _both(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
+    return {
+        f"{direction}/{name}": value
+        for direction, of_queries in (("t2v", ranks.t2v), ("v2t", ranks.v2t))
+        for name, value in _summary(of_queries, ks).items()
+    }
+
+
+def _summary(ranks: Tensor, ks: Sequence[int]) -> dict[str, float]:
+    if len(ranks) == 0:  # all rows NaN, which only the legacy rule lets pass
+        raise NonFiniteError("no query has a finite score of its own", "check the embeddings and the checkpoint")
+    recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in ks}
+    return {**recalls, "MdR": ranks.quantile(0.5).item(), "MnR": ranks.mean().item()}
+
+
+class RankTable(NamedTuple):
+    """Ranks with the ids of their queries; ranks float64 from 1, ids int64, all on the CPU and ordered by id."""
+
+    text_ids: Tensor
+    """``[Q]``"""
+    t2v: Tensor
+    """``[Q]``: rank of each text's own video."""
+    video_ids: Tensor
+    """``[M]``: the videos that have texts."""
+    v2t: Tensor
+    """``[M]``: rank of each such video's own texts."""
+
+
+class RetrievalMetrics(Metric):
+    """`retrieval_metrics` of embeddings that come in batches, perhaps over several processes.
+
+    Everything is kept (float32, on the metric's device), gathered over the processes when it is computed, freed of
+    duplicates by id and sorted by id: the result does not depend on the order or size of batches or on the number of
+    processes. A process may have fewer items than others, or none. Where there is a process group, all processes call
+    `compute`, `compute_subset`, `ranks` and `top` alike. The ranking is done once and kept until `update` or `reset`.
+
+    Args:
+        similarity: texts ``[Q, D]`` and a `VideoEmbedding` of B videos -> scores ``[Q, B]``, higher is better; by
+            default the cosine of the text and the pooled segments, in float64. It is asked about a chunk of videos at
+            a time, and twice about most chunks if there are several, and must give the same answer again.
+        ks: for R@k.
+        chunk_size: so many videos at a time; memory grows with texts x chunk.
+        **options: of `torchmetrics.Metric`. ``compute_on_cpu=True`` keeps embeddings on the CPU; with several
+            processes it needs a backend that gathers CPU tensors, such as gloo.
+    """
+
+    is_differentiable = False
+    higher_is_better = None  # recalls are, ranks are not
+    full_state_update = False
+
+    # States are flat: torchmetrics gathers tensors of unequal length, but only of the same number of dimensions.
+    text: list[Tensor]
+    text_ids: list[Tensor]
+    video_of_text: list[Tensor]
+    segments: list[Tensor]
+    mask: list[Tensor]
+    video_ids: list[Tensor]
+    shapes: list[Tensor]
+    _states = {
+        "text": torch.float32,
+        "text_ids": torch.int64,
+        "video_of_text": torch.int64,
+        "segments": torch.float32,
+        "mask": torch.bool,
+        "video_ids": torch.int64,
+        "shapes": torch.int64,  # channels of texts, segments, channels of segments
+    }
+
+    def __init__(
+        self, similarity: Similarity | None = None, ks: Sequence[int] = KS, chunk_size: int = 1024, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        _check_ks(ks)
+        if chunk_size < 1:
+            raise ConfigError(f"chunk_size is {chunk_size}, but must be at least 1")
+        # In a tuple, so that a head with weights does not become a submodule, and its weights part of state_dict twice.
+        self._similarity = (similarity,)
+        self.ks = tuple(ks)
+        self.chunk_size = chunk_size
+        self._ranking: tuple[Gallery, Ranks] | None = None
+        for name in self._states:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self, *, text: Tensor, text_ids: Tensor, video_of_text: Tensor, video: VideoEmbedding, video_ids: Tensor
+    ) -> None:
+        """Adds a batch. A video and its texts may come in different batches; what comes twice counts once.
+
+        Args:
+            text: float ``[q, D]``; q may be 0.
+            text_ids: int64 ``[q]``.
+            video_of_text: int64 ``[q]``: the ``video_ids`` value of each text's own video.
+            video: float segments ``[b, S, D]`` and mask ``[b, S]``; b may be 0. S and D are the same in all batches.
+            video_ids: int64 ``[b]``.
+
+        Raises:
+            ConfigError: shapes or dtypes that do not fit.
+            NonFiniteError: NaN or infinity in an embedding, or a video without any segment that counts; names its id.
+        """
+        segments, mask = check_batch(text, text_ids, video_of_text, video, video_ids)
+        self._note_shape([text.shape[1], *segments.shape[1:]])
+        self.text.append(text.detach().float().flatten())
+        self.text_ids.append(text_ids)
+        self.video_of_text.append(video_of_text)
+        self.segments.append(segments.detach().float().flatten())
+        self.mask.append(mask.flatten())
+        self.video_ids.append(video_ids)
+
+    def _note_shape(self, shape: list[int]) -> None:
+        earlier = [noted.tolist() for noted in self.shapes if len(noted)]
+        if not earlier:
+            self.shapes.append(torch.tensor(shape, device=self.device))
+        elif earlier[0] != shape:
+            raise ConfigError(
+                f"a batch has [text channels, segments, video channels] {shape}, an earlier one {earlier[0]}",
+                "reset the metric between models",
+            )
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gathers the states of all processes; see `torchmetrics.Metric.sync`."""
+        for name, dtype in self._states.items():
+            if not getattr(self, name):  # torchmetrics would send an empty float tensor, also among int64 ones
+                setattr(self, name, [torch.empty(0, dtype=dtype, device=self.device)])
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> dict[str, float]:
+        """`retrieval_metrics` of everything that was added, in any process.
+
+        Raises:
+            DataError: nothing to rank, a text of an absent video, or a text with two videos.
+            NonFiniteError: NaN among the scores; names text and video by their ids.
+        """
+        gallery = self._gallery()
+        ranks = gallery.rank(gallery.scorer(self._similarity[0], self.device), self.chunk_size)
+        self._ranking = (gallery, ranks)
+        return _both(ranks, self.ks)
+
+    def compute_subset(self, text_ids: Tensor) -> dict[str, float]:
+        """The ``t2v/`` metrics of some texts, among all videos.
+
+        Args:
+            text_ids: int64 ``[q]``, at least one.
+        """
+        if len(text_ids) == 0:
+            raise ConfigError("a subset of no texts has no metrics", "pass at least one text id")
+        gallery, ranks = self._ranked()
+        chosen = ranks.t2v[gallery.text_positions(text_ids)]
+        return {f"t2v/{name}": value for name, value in _summary(chosen, self.ks).items()}
+
+    def ranks(self) -> RankTable:
+        """The rank of each query, in both directions."""
+        gallery, ranks = self._ranked()
+        return RankTable(gallery.text_ids, ranks.t2v, gallery.video_ids[ranks.videos], ranks.v2t)
+
+    def top(self, k: int, text_ids: Tensor | None = None) -> Tensor:
+        """The best videos of some texts.
+
+        Args:
+            k: how many; as many as there are videos at most.
+            text_ids: int64 ``[q]``; None: all texts, ordered by id.
+
+        Returns:
+            int64 ``[q, k]``: video ids, best first; equal scores in the order of their ids.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}, but must be at least 1")
+        gallery, _ = self._ranked()
+        texts = torch.arange(len(gallery.text_ids)) if text_ids is None else gallery.text_positions(text_ids)
+        gallery = gallery.of_texts(texts)
+        return gallery.best(gallery.scorer(self._similarity[0], self.device), self.chunk_size, k)
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        super().reset()
+        self._ranking = None
+
+    def _ranked(self) -> tuple[Gallery, Ranks]:
+        self.compute()  # torchmetrics keeps its result until the next update
+        assert self._ranking is not None
+        return self._ranking
+
+    def _gallery(self) -> Gallery:
+        # One tensor after a synchronisation, a list of the batches without.
+        flat = {name: _joined(getattr(self, name), dtype) for name, dtype in self._states.items()}
+        shapes = flat["shapes"].view(-1, 3).unique(dim=0).tolist() or [[0, 0, 0]]
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"processes hold embeddings with different [text channels, segments, video channels]: {shapes}",
+                "evaluate the same model in all processes",
+            )
+        text_channels, count, channels = shapes[0]
+        video = VideoEmbedding(
+            flat["segments"].view(len(flat["video_ids"]), count, channels),
+            flat["mask"].view(len(flat["video_ids"]), count),
+        )
+        text = flat["text"].view(len(flat["text_ids"]), text_channels)
+        return Gallery.collect(text, flat["text_ids"], flat["video_of_text"], video, flat["video_ids"])
+
+
+def _joined(state: Tensor | list[Tensor], dtype: torch.dtype) -> Tensor:
+    if isinstance(state, Tensor):
+        return state
+    return torch.cat(state) if state else torch.empty(0, dtype=dtype)
+
+
+def _check_ks(ks: Sequence[int]) -> None:
+    if len(ks) == 0 or min(ks) < 1:
+        raise ConfigError(f"ks is {tuple(ks)}, but R@k needs k of at least 1", "1, 5 and 10 are usual")
