@@ -10,18 +10,21 @@ from transformers import CLIPConfig, CLIPModel
 from centerclip_pl.errors import CheckpointError
 
 
-def load_backbone(backbone: str | CLIPConfig) -> CLIPModel:
+def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPModel:
     """A CLIP model in float32.
 
     Args:
         backbone: a local folder in Hugging Face format, the id of a model on the Hugging Face hub, or a configuration,
             which gives random weights.
+        attention: the attention implementation, as transformers names it.
 
     Raises:
         CheckpointError: if the folder or model cannot be found or downloaded, is not CLIP, or lacks weights.
     """
     if isinstance(backbone, CLIPConfig):
-        return CLIPModel(backbone)
+        model = CLIPModel(backbone)
+        model.set_attn_implementation(attention)
+        return model
     folder = Path(backbone)
     if not folder.is_dir() and (backbone.startswith((".", "/", "~")) or backbone.count("/") != 1):
         raise CheckpointError(
@@ -33,7 +36,9 @@ def load_backbone(backbone: str | CLIPConfig) -> CLIPModel:
             f"backbone {backbone!r}: the folder has no config.json", "give a folder that save_pretrained wrote"
         )
     try:
-        model, report = CLIPModel.from_pretrained(backbone, dtype=torch.float32, output_loading_info=True)
+        model, report = CLIPModel.from_pretrained(
+            backbone, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
+        )
     except Exception as error:  # the hub client, safetensors and transformers raise some twenty classes between them
         raise _explain(backbone, folder.is_dir(), error) from error
     absent = sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))

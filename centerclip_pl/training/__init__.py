@@ -1,0 +1,1 @@
+"""The LightningModule, its recipe and what a run writes."""

@@ -1,0 +1,102 @@
+"""Reads our own checkpoints back, safely."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import CLIPConfig
+
+import centerclip_pl.tokens
+from centerclip_pl.errors import CheckpointError
+from centerclip_pl.tokens import Reducer
+from centerclip_pl.training.module import TextVideoRetrieval
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's content, with tensors on the CPU; no code of the file is run.
+
+    Raises:
+        CheckpointError: if the file is absent, cut off, holds code, or is not a checkpoint of this package.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path}: there is no such file", "look into the run's checkpoints folder")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"checkpoint {path}: holds objects other than tensors and plain values, which could run code; it was not loaded",
+            "use a checkpoint that this package wrote",
+        ) from error
+    except Exception as error:  # torch raises RuntimeError, EOFError, OSError and others for damaged archives
+        raise CheckpointError(
+            f"checkpoint {path}: cannot be read ({type(error).__name__}): the file is damaged or cut off",
+            "use another checkpoint of the run",
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content or "centerclip" not in content:
+        raise CheckpointError(f"checkpoint {path}: was not written by this package")
+    return content
+
+
+def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
+    """Builds the module that a checkpoint describes and loads its weights; the backbone's own files are not needed.
+
+    Returns:
+        The module in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: see `read_checkpoint`; also if weights are missing or of another shape.
+    """
+    content = read_checkpoint(path)
+    plan = content["centerclip"]
+    module = TextVideoRetrieval(
+        backbone=CLIPConfig.from_dict(plan["clip_config"]),
+        reduction=[_reducer(path, **entry) for entry in plan["reduction"]],
+        head=plan["head"],
+        patch=plan["patch"],
+        segment_mask=plan["segment_mask"],
+        num_frames=plan["num_frames"],
+        max_logit_scale=plan["max_logit_scale"],
+    )
+    try:
+        module.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise CheckpointError(f"checkpoint {path}: its weights do not fit its own description: {error}") from error
+    return module.eval()
+
+
+def check_fits(content: dict[str, Any], module: TextVideoRetrieval, path: str | Path) -> None:
+    """Refuses a checkpoint whose weights are not those of the module's architecture.
+
+    Args:
+        content: as `read_checkpoint` gives it.
+        module: what the weights are meant for.
+        path: for the message.
+
+    Raises:
+        CheckpointError: naming the first weights that are missing, unexpected, or of another shape.
+    """
+    ours, theirs = module.state_dict(), content["state_dict"]
+    faults = [f"{name} is missing" for name in ours if name not in theirs]
+    faults += [f"{name} is unexpected" for name in theirs if name not in ours]
+    faults += [
+        f"{name} is {list(theirs[name].shape)} instead of {list(ours[name].shape)}"
+        for name in ours
+        if name in theirs and theirs[name].shape != ours[name].shape
+    ]
+    if faults:
+        raise CheckpointError(
+            f"checkpoint {path}: does not fit the model: {len(faults)} weights differ: {'; '.join(faults[:3])}",
+            "use the backbone and method that it was trained with (see config.yaml in its run's folder)",
+        )
+
+
+def _reducer(path: str | Path, name: str, options: dict[str, Any]) -> Reducer:
+    kind = getattr(centerclip_pl.tokens, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Reducer)):
+        raise CheckpointError(f"checkpoint {path}: needs the reducer {name!r}, which this version does not have")
+    reducer: Reducer = kind(**options)
+    return reducer

@@ -1,0 +1,269 @@
+"""Where a run's figures go: ``metrics.csv`` in the run's folder always, Weights & Biases beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+from unittest import mock
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from typing_extensions import override
+
+from centerclip_pl.errors import ConfigError
+from centerclip_pl.training.masking import mask_config
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["online", "offline", "disabled"]
+_OFFLINE = {"offline", "dryrun"}  # dryrun is W&B's older word for it
+_ID_FILE = "run-id.txt"
+
+
+def make_loggers(
+    run_dir: str | Path,
+    project: str,
+    name: str,
+    config: dict[str, Any] | None = None,
+    wandb: bool = True,
+) -> list[Logger]:
+    """The loggers of a run, for ``Trainer(logger=...)``.
+
+    ``metrics.csv`` lies in ``run_dir`` itself. W&B's files lie in ``run_dir/wandb``. ``WANDB_MODE`` (or ``wandb
+    offline``) decides whether W&B is online, offline or disabled; where nothing is said and there is no key, it is
+    offline. One line on standard error says where the figures go, and how to upload them later.
+
+    Args:
+        run_dir: the run's folder; made if absent.
+        project: of W&B.
+        name: what the run is called in W&B.
+        config: options to show in W&B; keys and passwords in it are masked.
+        wandb: False leaves W&B out altogether.
+
+    Raises:
+        ConfigError: ``WANDB_MODE`` or the key is not valid.
+    """
+    run_dir = Path(run_dir).absolute()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    loggers: list[Logger] = [RunCSVLogger(run_dir)]
+    if wandb:
+        mode, why = _wandb_mode()
+        _announce(mode, why, run_dir)
+        if mode != "disabled":
+            loggers.append(RunWandbLogger(run_dir, project, name, config, mode))
+    return loggers
+
+
+class RunCSVLogger(CSVLogger):
+    """Lightning's CSV logger, writing exactly ``<run_dir>/metrics.csv``, which a resumed run continues.
+
+    Lightning's own deletes the file when a logger is made for the same folder.
+
+    Args:
+        run_dir: the run's folder.
+        flush_logs_every_n_steps: rows that a killed process loses at most, in steps.
+    """
+
+    def __init__(self, run_dir: str | Path, flush_logs_every_n_steps: int = 10) -> None:
+        super().__init__(run_dir, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
+
+    @property
+    @override
+    def log_dir(self) -> str:
+        return str(Path(self.save_dir))
+
+    @property
+    @override
+    @rank_zero_experiment
+    def experiment(self) -> _ContinuingWriter:
+        if self._experiment is None:
+            self._experiment = _ContinuingWriter(self.log_dir)
+        return cast(_ContinuingWriter, self._experiment)
+
+    @override
+    def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
+        """Nothing: the run's options are in ``config.yaml``."""
+
+
+class _ContinuingWriter(ExperimentWriter):
+    """Appends to a ``metrics.csv`` that exists, and drops what training is about to do again."""
+
+    _trains = False
+
+    @override
+    def _check_log_dir_exists(self) -> None:
+        """Called by the constructor; Lightning's deletes the old file here."""
+        path = Path(self.metrics_file_path)
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                header = file.readline().strip()
+            self.metrics_keys = header.split(",") if header else []
+
+    @override
+    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
+        # A run that was killed has rows beyond the checkpoint that it resumes from. They come again.
+        if not self._trains and step is not None and any(key.startswith("train/") for key in metrics_dict):
+            self._trains = True
+            self._drop_from(step)
+        super().log_metrics(metrics_dict, step)
+
+    def _drop_from(self, step: int) -> None:
+        path = Path(self.metrics_file_path)
+        if not path.exists() or "step" not in self.metrics_keys:
+            return
+        column = self.metrics_keys.index("step")
+        header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in rows if _is_before(row, column, step)]
+        if len(kept) < len(rows):
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_text("".join([header, *kept]), encoding="utf-8", newline="")
+            os.replace(temporary, path)
+
+
+def _is_before(row: str, column: int, step: int) -> bool:
+    """Whether a row of the CSV (numbers only, so no quotes) is of an earlier step; a cut-off row is not."""
+    cells = row.split(",")
+    return row.endswith("\n") and len(cells) > column and cells[column].strip().isdigit() and int(cells[column]) < step
+
+
+class RunWandbLogger(WandbLogger):
+    """Lightning's W&B logger with all of its files in ``<run_dir>/wandb`` and without chatter.
+
+    Online, a run that is resumed in the same folder goes on in W&B as the same run (its id is kept in
+    ``wandb/run-id.txt``). Offline, each process writes a folder of its own, because W&B cannot append to one.
+
+    Args:
+        run_dir: the run's folder.
+        project: of W&B.
+        name: what the run is called.
+        config: options to show; masked here.
+        mode: ``"online"`` or ``"offline"``.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, project: str, name: str, config: dict[str, Any] | None, mode: Mode = "offline"
+    ) -> None:
+        self._files = Path(run_dir) / "wandb"
+        super().__init__(
+            name=name,
+            save_dir=str(run_dir),
+            project=project,
+            group=name,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            id=self._kept_id() if mode == "online" else None,
+            config=mask_config(config or {}),
+            settings=_quiet_settings(),
+        )
+        # Lightning 2.6 passes it always; W&B no longer knows it and warns.
+        self._wandb_init.pop("anonymous", None)
+        self._mode = mode
+
+    @property
+    @override
+    @rank_zero_experiment
+    def experiment(self) -> wandb.Run:
+        """The W&B run, started when it is first asked for.
+
+        Raises:
+            ConfigError: W&B refuses the key or cannot be reached.
+        """
+        import wandb
+
+        if self._experiment is None:
+            try:
+                # WandbLogger's property is wrapped for rank zero, as this one is.
+                run = cast("wandb.Run", WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
+            except wandb.errors.Error as error:
+                raise ConfigError(
+                    f"W&B cannot start the run: {error}", "set WANDB_MODE=offline (or disabled), or mend what it says"
+                ) from error
+            if self._mode == "online":
+                (self._files / _ID_FILE).write_text(run.id + "\n", encoding="utf-8")
+                _say(f"W&B: {run.url}")
+        return cast("wandb.Run", self._experiment)
+
+    @override
+    @rank_zero_only
+    def log_table(self, key: str, *args: Any, **kwargs: Any) -> None:
+        """As Lightning's, with the table's pictures, which are staged for upload, kept with the run."""
+        with self._staged_in_run_dir():
+            super().log_table(key, *args, **kwargs)
+
+    @override
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        super().log_hyperparams(mask_config(vars(params) if isinstance(params, Namespace) else params))
+
+    @contextlib.contextmanager
+    def _staged_in_run_dir(self) -> Iterator[None]:
+        """W&B has no setting for its staging folder, only this variable, which it reads whenever it stages a file."""
+        here = {} if os.environ.get("WANDB_DATA_DIR") else {"WANDB_DATA_DIR": str(self._files)}
+        with mock.patch.dict(os.environ, here):
+            yield
+
+    def _kept_id(self) -> str | None:
+        path = self._files / _ID_FILE
+        return path.read_text(encoding="utf-8").strip() or None if path.exists() else None
+
+
+def _quiet_settings() -> wandb.Settings:
+    """No header, footer or capture of the console; warnings and errors are shown."""
+    import wandb
+
+    return wandb.Settings(quiet=True, show_info=False, console="off", save_code=False)
+
+
+def _wandb_mode() -> tuple[Mode, str]:
+    """The mode, and why it is so."""
+    import pydantic
+    import wandb
+
+    if getattr(rank_zero_only, "rank", 0) != 0:  # other processes log nothing and must not start W&B's service
+        return "offline", ""
+    if wandb.run is not None:
+        wandb.finish()  # an earlier run of this process (a notebook); Lightning would log into that one
+    asked = os.environ.get("WANDB_MODE", "")
+    try:
+        # Before anything else of W&B: its first settings decide for the whole process what it prints.
+        settings = wandb.setup(settings=_quiet_settings()).settings
+    except pydantic.ValidationError as error:
+        reason = error.errors()[0]["msg"] if error.error_count() else str(error)
+        raise ConfigError(
+            f"W&B refuses its settings (WANDB_MODE={asked!r}): {reason}",
+            "WANDB_MODE may be online, offline or disabled; unset the variable to decide by whether there is a key",
+        ) from None
+    if settings.mode == "disabled":
+        return "disabled", ""
+    if settings.mode in _OFFLINE:
+        return "offline", "WANDB_MODE is offline" if asked else "W&B is switched off by 'wandb offline'"
+    try:
+        settings.silent = True  # or login asks the server who the key belongs to, only to print it
+        has_key = wandb.login(verify=False, prompt=False)  # looks in the environment, W&B's settings and .netrc
+    except wandb.errors.Error as error:
+        raise ConfigError(f"the W&B key cannot be used: {error}", "mend it, or set WANDB_MODE=offline") from None
+    finally:
+        settings.silent = False
+    if has_key or asked:
+        return "online", ""
+    return "offline", "no W&B key was found"
+
+
+@rank_zero_only
+def _announce(mode: Mode, why: str, run_dir: Path) -> None:
+    if mode == "offline":
+        with contextlib.suppress(ValueError):
+            run_dir = run_dir.relative_to(Path.cwd())
+        _say(f"W&B: offline, because {why}. To upload: wandb login && wandb sync {run_dir}/wandb/offline-run-*")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,242 @@
+"""The LightningModule: towers, similarity, loss, metrics and recipe wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import CLIPConfig
+
+from centerclip_pl.errors import ConfigError, NonFiniteError
+from centerclip_pl.models import TextTower, VideoTower, load_backbone
+from centerclip_pl.retrieval import RetrievalMetrics, cosine_logits, gather_with_grad, symmetric_cross_entropy
+from centerclip_pl.tokens import Reducer
+from centerclip_pl.training.optim import OptimizerOptions, make_optimizer, parameter_groups, rate_factor
+from centerclip_pl.types import Batch, VideoEmbedding
+
+HEADS = ("meanP",)
+PATCHES = ("2d",)
+ATTENTION = ("sdpa", "eager")
+
+
+class TextVideoRetrieval(L.LightningModule):
+    """CLIP for text-video retrieval, with token reduction inside its vision transformer.
+
+    Args:
+        backbone: hub id, local folder, or a transformers ``CLIPConfig`` for random weights.
+        reduction: a token reducer, a list of them at rising blocks, or none.
+        head: how text and segments are compared; ``"meanP"``: the mean of the normalised segment embeddings.
+        patch: how frames are cut into patches; ``"2d"``: each frame by itself.
+        segment_mask: which segments count when a clip is short: ``"any"`` (those with a real frame) or ``"last"`` (those
+            whose last frame is real, as the published CenterCLIP has it).
+        num_frames: T, frames of a clip; reducers are checked against it at once.
+        optimizer: the recipe.
+        max_logit_scale: the logit scale (a logarithm) is kept between 0.1 and this after each step; 4.6052 is ln 100.
+        gradient_checkpointing: trade a second forward pass of each block for the memory of its activations.
+        attention: ``"sdpa"``, torch's fused kernels, or ``"eager"``, plain matrix products, which are faster on a CPU for
+            pictures of few patches (about 1.7 x for a training step of the demo).
+
+    Raises:
+        ConfigError: if options do not fit each other or the backbone.
+        CheckpointError: if the backbone cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        backbone: str | CLIPConfig = "openai/clip-vit-base-patch32",
+        reduction: Reducer | list[Reducer] | None = None,
+        head: Literal["meanP"] = "meanP",
+        patch: Literal["2d"] = "2d",
+        segment_mask: Literal["any", "last"] = "any",
+        num_frames: int = 12,
+        optimizer: OptimizerOptions | None = None,
+        max_logit_scale: float = 4.6052,
+        gradient_checkpointing: bool = False,
+        attention: Literal["sdpa", "eager"] = "sdpa",
+    ) -> None:
+        super().__init__()
+        for name, value, built in (("head", head, HEADS), ("patch", patch, PATCHES), ("attention", attention, ATTENTION)):
+            if value not in built:
+                raise ConfigError(f"{name} is {value!r}, but this version has {', '.join(map(repr, built))} only")
+        self.backbone = backbone
+        self.head, self.patch = head, patch
+        self.num_frames = num_frames
+        self.optimizer_options = optimizer or OptimizerOptions()
+        self.max_logit_scale = max_logit_scale
+        clip = load_backbone(backbone, attention)
+        reducers: Sequence[Reducer] = (
+            [] if reduction is None else [reduction] if isinstance(reduction, Reducer) else reduction
+        )
+        self.video = VideoTower(clip.vision_model, clip.visual_projection, reducers, num_frames, segment_mask)
+        self.text = TextTower(clip.text_model, clip.text_projection)
+        self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone())
+        self.clip_config = clip.config
+        self.gradient_checkpointing = gradient_checkpointing
+        if gradient_checkpointing:
+            for tower in (clip.vision_model, clip.text_model):
+                tower.gradient_checkpointing_enable({"use_reentrant": False})
+        # from_pretrained leaves modules in eval mode; Lightning keeps each module's mode as it finds it.
+        self.train()
+        self.val_metrics = RetrievalMetrics(similarity=self.similarity)
+        self.test_metrics = RetrievalMetrics(similarity=self.similarity)
+        self._total_steps = 1
+
+    @property
+    def reducers(self) -> nn.ModuleList:
+        """The reducers at work, in order."""
+        return self.video.reducers
+
+    @property
+    def image_size(self) -> int:
+        """Side of the frames that the backbone takes, in pixels."""
+        return self.video.image_size
+
+    def encode_video(self, frames: Tensor, frame_mask: Tensor | None = None) -> VideoEmbedding:
+        """Embeds videos.
+
+        Args:
+            frames: ``[B, T, 3, H, W]``, uint8 (raw; normalised inside) or float (already normalised).
+            frame_mask: bool or int ``[B, T]``, true for real frames; None: all are real.
+
+        Returns:
+            Segment embeddings ``[B, S, D]``, not normalised, and their mask ``[B, S]``.
+        """
+        embedding: VideoEmbedding = self.video(frames, frame_mask)
+        return embedding
+
+    def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Embeds captions: int64 ``[Q, L]`` ids and mask -> float ``[Q, D]``, not normalised."""
+        embedding: Tensor = self.text(input_ids, attention_mask)
+        return embedding
+
+    def similarity(self, text: Tensor, video: VideoEmbedding) -> Tensor:
+        """Compares every text with every video: ``[Q, D]`` and ``B`` videos -> logits ``[Q, B]``."""
+        return cosine_logits(text, video, self.logit_scale)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits ``[Q, B]`` of a batch's texts and videos."""
+        video = self.encode_video(batch["frames"], batch["frame_mask"])
+        return self.similarity(self.encode_text(batch["input_ids"], batch["attention_mask"]), video)
+
+    # Training -----------------------------------------------------------------------------------------------------
+
+    def on_train_start(self) -> None:
+        # Not in configure_optimizers: there the number would be read before a mid-epoch resume has set the loops.
+        self._total_steps = int(self.trainer.estimated_stepping_batches)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Symmetric cross entropy over the global batch."""
+        video = self.encode_video(batch["frames"], batch["frame_mask"])
+        text = self.encode_text(batch["input_ids"], batch["attention_mask"])
+        everywhere = VideoEmbedding(gather_with_grad(video.segments), gather_with_grad(video.mask))
+        loss = symmetric_cross_entropy(self.similarity(gather_with_grad(text), everywhere))
+        if not torch.isfinite(loss):
+            raise NonFiniteError(
+                f"the loss is {loss.item()} at step {self.global_step}, on videos {batch['video_ids'].tolist()}",
+                "lower the learning rate, or train in 32-bit precision",
+            )
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch["frames"]))
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        with torch.no_grad():
+            self.logit_scale.clamp_(0.1, self.max_logit_scale)
+        self.log("train/logit_scale", self.logit_scale.detach().exp(), on_step=True, on_epoch=False)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        options = self.optimizer_options
+        # meanP and the reducers add no parameters of their own that CLIP lacks, but reducers may.
+        named = list(self.named_parameters())
+        new = [(name, p) for name, p in named if name.startswith("video.reducers")]
+        clip = [(name, p) for name, p in named if not name.startswith("video.reducers")]
+        optimizer = make_optimizer(parameter_groups(clip, new, options), options)
+        schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self._total_steps, options))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # Evaluation ---------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the batch's embeddings to the validation metrics."""
+        self._collect(self.val_metrics, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds the batch's embeddings to the test metrics."""
+        self._collect(self.test_metrics, batch)
+
+    def _collect(self, metrics: RetrievalMetrics, batch: Batch) -> None:
+        video, text = self._embed(batch)
+        metrics.update(
+            text=text,
+            text_ids=batch["text_ids"],
+            video_of_text=batch["video_of_text"],
+            video=video,
+            video_ids=batch["video_ids"],
+        )
+
+    def _embed(self, batch: Batch) -> tuple[VideoEmbedding, Tensor]:
+        video = self.encode_video(batch["frames"], batch["frame_mask"])
+        if len(batch["input_ids"]):
+            text = self.encode_text(batch["input_ids"], batch["attention_mask"])
+        else:
+            text = video.segments.new_zeros(0, video.segments.shape[-1])
+        return VideoEmbedding(video.segments.float(), video.mask), text.float()
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val", self.val_metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test", self.test_metrics)
+
+    def _report(self, stage: str, metrics: RetrievalMetrics) -> None:
+        # The metric has synchronised itself: every process logs the same numbers.
+        figures = metrics.compute()
+        datamodule = getattr(self.trainer, "datamodule", None)
+        tagged = {} if datamodule is None else datamodule.tagged_texts(stage)
+        if not self.trainer.sanity_checking:
+            for tag, text_ids in tagged.items():
+                subset = metrics.compute_subset(torch.as_tensor(text_ids))
+                figures |= {key.replace("t2v/", f"t2v_{tag}/"): value for key, value in subset.items()}
+        self.log_dict({f"{stage}/{key}": float(value) for key, value in figures.items()}, sync_dist=False)
+        if stage == "val":
+            self.log("val/R@1", float(figures["t2v/R@1"]), prog_bar=True, logger=False)
+            metrics.reset()
+
+    def on_test_start(self) -> None:
+        self.test_metrics.reset()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Embeddings and ids of a batch: ``segments [B, S, D]``, ``mask``, ``video_ids``, ``text [Q, D]``, ``text_ids``."""
+        video, text = self._embed(batch)
+        return {
+            "video_ids": batch["video_ids"],
+            "segments": video.segments,
+            "mask": video.mask,
+            "text_ids": batch["text_ids"],
+            "video_of_text": batch["video_of_text"],
+            "text": text,
+        }
+
+    # Checkpoints --------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["centerclip"] = self.architecture()
+
+    def architecture(self) -> dict[str, Any]:
+        """What a checkpoint needs to build this module again without its backbone's files: plain values only."""
+        return {
+            "version": 1,
+            "clip_config": self.clip_config.to_dict(),
+            "reduction": [{"name": type(r).__name__, "options": r.options()} for r in self.reducers],  # type: ignore[operator]
+            "head": self.head,
+            "patch": self.patch,
+            "segment_mask": self.video.mask_rule,
+            "num_frames": self.num_frames,
+            "max_logit_scale": self.max_logit_scale,
+        }
+
+
