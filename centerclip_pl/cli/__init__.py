@@ -1,0 +1,74 @@
+"""The command line: ``centerclip COMMAND ...`` or ``python -m centerclip_pl COMMAND ...``.
+
+A user's mistake ends in one message and exit status 2; anything else that goes wrong keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+from centerclip_pl.errors import CenterCLIPError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("centerclip_pl.cli.experiment:train", "train on a dataset by name, then test the chosen checkpoint"),
+    "eval": ("centerclip_pl.cli.experiment:evaluate", "test a checkpoint, or a backbone as it is (zero-shot)"),
+    "fit": ("centerclip_pl.cli.lightning:fit", "train with --config files and options (LightningCLI)"),
+    "validate": ("centerclip_pl.cli.lightning:validate", "metrics on the validation split"),
+    "test": ("centerclip_pl.cli.lightning:test", "metrics, cost and results.json on the test split"),
+    "predict": ("centerclip_pl.cli.lightning:predict", "write embeddings of videos and captions"),
+    "show-tokens": ("centerclip_pl.cli.show_tokens:show_tokens_command", "draw which tokens of a video are kept"),
+    "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process with its status where that is not 0.
+
+    Args:
+        args: the words behind the program's name; default: ``sys.argv[1:]``.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        _run(words)
+    except CenterCLIPError as error:
+        _fail(str(error))
+    except ArgumentError as error:
+        _fail(f"{error}\n  -> `centerclip {words[0]} --help` lists the options")
+    except BrokenPipeError:  # `centerclip ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return
+    if words[0] in ("--version", "version"):
+        from centerclip_pl import __version__
+
+        print(__version__)
+        return
+    if words[0] not in COMMANDS:
+        near = get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise CenterCLIPError(f"there is no command {words[0]!r}", hint)
+    module, _, name = COMMANDS[words[0]][0].partition(":")
+    command: Callable[[list[str]], None] = getattr(importlib.import_module(module), name)
+    command(words[1:])
+
+
+def overview() -> str:
+    """The text of ``centerclip --help``."""
+    lines = [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: centerclip COMMAND [OPTIONS]", "", "commands:", *lines, "", "`centerclip COMMAND --help` says more."]
+    )
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)

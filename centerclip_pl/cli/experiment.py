@@ -1,0 +1,110 @@
+"""``train`` and ``eval``: experiments by name. They compose the files below ``experiments/`` and run LightningCLI."""
+
+from __future__ import annotations
+
+import argparse
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from centerclip_pl.errors import CheckpointError, ConfigError
+
+
+def train(words: list[str]) -> None:
+    """Trains, then tests the checkpoint that validation chose, once, and prints the table."""
+    parser = _parser("train", "All other options are those of `centerclip fit --help`, such as --trainer.max_epochs=1.")
+    options, rest = parser.parse_known_args(words)
+    configs = compose(Path(options.experiments), options.dataset, options.method, options.backbone)
+
+    from centerclip_pl.cli.lightning import run
+
+    cli = run(["fit", *configs, *rest])
+    best = cli.trainer.checkpoint_callback
+    chosen = getattr(best, "best_model_path", "")
+    cli.trainer.test(
+        cli.model, datamodule=cli.datamodule, ckpt_path=chosen or None, weights_only=True, verbose=False
+    )
+    cli.print_results()
+
+
+def evaluate(words: list[str]) -> None:
+    """Tests a checkpoint on a dataset, or, without one, a backbone as it is."""
+    parser = _parser("eval", "All other options are those of `centerclip test --help`.")
+    parser.add_argument("--checkpoint", help="of a training run; without it the backbone is tested as it is (zero-shot)")
+    parser.set_defaults(dataset=None)
+    options, rest = parser.parse_known_args(words)
+    if options.checkpoint:
+        rest = [*rest, f"--ckpt_path={options.checkpoint}"]
+    beside = None if options.checkpoint is None else Path(options.checkpoint).parent.parent / "config.yaml"
+    if beside is not None and not Path(options.checkpoint).is_file():
+        raise CheckpointError(f"checkpoint {options.checkpoint}: there is no such file")
+    if beside is not None and beside.is_file() and not (options.dataset or options.method or options.backbone):
+        configs = ["--config", str(beside)]
+    else:
+        configs = compose(Path(options.experiments), options.dataset or "demo", options.method, options.backbone)
+
+    from centerclip_pl.cli.lightning import run
+
+    run(["test", *configs, "--verbose=false", *rest])
+
+
+def _parser(command: str, more: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"centerclip {command}", description=f"{(train if command == 'train' else evaluate).__doc__} {more}"
+    )
+    parser.add_argument("--dataset", default="demo", help="a file of experiments/datasets, without .yaml")
+    parser.add_argument("--method", help="a file of experiments/methods; default: what the dataset names")
+    parser.add_argument("--backbone", help="a file of experiments/backbones; default: what the dataset names")
+    parser.add_argument("--experiments", default="experiments", help="the folder of these files")
+    return parser
+
+
+def compose(experiments: Path, dataset: str, method: str | None, backbone: str | None) -> list[str]:
+    """The ``--config`` options of an experiment: dataset, method, backbone, later ones over earlier ones.
+
+    Args:
+        experiments: folder with ``datasets``, ``methods`` and ``backbones``.
+        dataset: name of a file there.
+        method: likewise; None: the one that the dataset's file names at ``experiment.method``.
+        backbone: likewise.
+
+    Raises:
+        ConfigError: if a file is absent; it says which there are.
+    """
+    if not experiments.is_dir():
+        raise ConfigError(
+            f"there is no folder {experiments} in {Path.cwd()}",
+            "run the command in the repository's folder, or name the folder: --experiments=FOLDER",
+        )
+    first = _file(experiments, "dataset", dataset)
+    named = _read(first).get("experiment") or {}
+    files = [first]
+    for part, given in (("method", method), ("backbone", backbone)):
+        name = given or named.get(part)
+        if not name:
+            raise ConfigError(f"{first} names no default {part}", f"give one: --{part}=NAME")
+        files.append(_file(experiments, part, str(name)))
+    return [word for file in files for word in ("--config", str(file))]
+
+
+def _file(experiments: Path, part: str, name: str) -> Path:
+    folder = experiments / f"{part}s"
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigError(f"there is no {part} {name!r} ({file})", f"{hint}{part}s here: {', '.join(known)}")
+    return file
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: must hold options (a YAML mapping)")
+    return content

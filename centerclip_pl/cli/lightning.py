@@ -1,0 +1,240 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with this package's model, data, folders and reports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import Logger
+from transformers.utils.logging import disable_progress_bar
+
+from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir
+from centerclip_pl.data import RetrievalDataModule
+from centerclip_pl.errors import ConfigError
+from centerclip_pl.training.callbacks import ExampleTable, ResultsWriter, ThroughputLogger
+from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
+from centerclip_pl.training.loggers import make_loggers
+from centerclip_pl.training.module import TextVideoRetrieval
+from centerclip_pl.training.predictions import EmbeddingWriter
+from centerclip_pl.training.table import format_table
+
+# `${tokens.segments}` in an experiment file is looked up in the command's own options.
+set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the run's folder: whole or not at all, and not over that of an earlier training."""
+
+    def __init__(self, *args: Any, run_dir: Path, **kwargs: Any) -> None:
+        super().__init__(*args, save_to_log_dir=False, **kwargs)
+        self.run_dir = run_dir
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        target = self.run_dir / "config.yaml"
+        if target.exists() and stage != "fit":
+            return
+        config = self.config.clone()
+        config["run_dir"] = None  # using the file again makes a new run
+        config["ckpt_path"] = None
+        part = target.with_suffix(".yaml.part")
+        self.parser.save(config, part, skip_none=False, overwrite=True, multifile=False)
+        os.replace(part, target)
+
+
+class SayHowToResume(Callback):
+    """After an interruption, says how to go on."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero and trainer.training and (self.run_dir / "checkpoints" / "last.ckpt").is_file():
+            print(
+                f"stopped at step {trainer.global_step}; the same command with --run_dir={self.run_dir} goes on from there",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+class RetrievalCLI(LightningCLI):
+    """LightningCLI with a folder for each run and this package's callbacks."""
+
+    run_dir: Path
+
+    def __init__(self, args: list[str]) -> None:
+        self.started = time.perf_counter()
+        super().__init__(
+            TextVideoRetrieval,
+            RetrievalDataModule,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveRunConfig,
+            seed_everything_default=0,
+            trainer_defaults={"gradient_clip_val": 1.0, "enable_model_summary": False, "log_every_n_steps": 10},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for part in ("dataset", "method", "backbone"):
+            parser.add_argument(f"--experiment.{part}", type=str | None, help=f"name of the {part}, for folders and reports")
+        for part, what in (
+            ("after_block", "blocks that run before the reduction"),
+            ("segments", "segments of a video"),
+            ("clusters", "tokens kept of a segment"),
+        ):
+            parser.add_argument(f"--tokens.{part}", type=int | None, help=f"{what}; methods refer to it as ${{tokens.{part}}}")
+        parser.add_argument("--run_dir", type=str | None, help="the run's folder; default: a new one below runs/")
+        parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
+        parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
+        parser.add_argument("--wandb.name", type=str | None, help="the run's name; default: from the experiment")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.monitor": "val/t2v/R@1",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.save_on_exception": True,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.auto_insert_metric_name": False,
+            }
+        )
+        parser.link_arguments("model.backbone", "data.init_args.tokenizer", _tokenizer_of)
+        parser.link_arguments("data.init_args.num_frames", "model.num_frames")
+        parser.link_arguments("model.image_size", "data.init_args.image_size", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        experiment = config.experiment
+        kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
+        if config.run_dir is None:
+            names = experiment.dataset or "run", "_".join(filter(None, (kind, experiment.backbone)))
+            self.run_dir = new_run_dir(Path("runs"), *names)
+        else:
+            self.run_dir = Path(config.run_dir)
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+        config.trainer.default_root_dir = str(self.run_dir)
+        config.checkpoint.dirpath = config.checkpoint.dirpath or str(self.run_dir / "checkpoints")
+        config.weights_only = True  # checkpoints hold tensors and plain values; code in one is refused
+        if self.subcommand == "predict":
+            config.return_predictions = False  # EmbeddingWriter keeps what it writes; twice would be too much
+        last = Path(config.checkpoint.dirpath) / "last.ckpt"
+        if self.subcommand == "fit" and config.ckpt_path is None and last.is_file():
+            config.ckpt_path = str(last)
+            print(f"going on from {last}", file=sys.stderr, flush=True)
+        self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
+        self.save_config_kwargs = {"run_dir": self.run_dir}
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self._checkpoint is not None:
+            check_fits(self._checkpoint, self.model, self.config[self.subcommand].ckpt_path)
+            self._checkpoint = None
+        words, context = self.datamodule.tokenizer.max_words, self.model.text.context_length
+        if words > context:
+            raise ConfigError(
+                f"max_words is {words}, but the backbone's text transformer takes {context} tokens",
+                f"set --data.max_words={context} or lower",
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        given = self._get(self.config_init, "trainer", default={})
+        if given.get("logger") is None:
+            kwargs["logger"] = self._loggers()
+        callbacks = given.get("callbacks") or []
+        kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        config = self.config[self.subcommand]
+        shown = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
+        name = config.wandb.name or "-".join(self.run_dir.parts[-3:])
+        return make_loggers(self.run_dir, config.wandb.project, name, shown, wandb=config.wandb.enabled)
+
+    def _callbacks(self) -> list[Callback]:
+        self.results = ResultsWriter(self.run_dir, started=self.started)
+        return [
+            LearningRateMonitor("step"),
+            ThroughputLogger(),
+            ExampleTable(),
+            self.results,
+            EmbeddingWriter(self.run_dir / "predictions"),
+            SayHowToResume(self.run_dir),
+        ]
+
+    def after_test(self) -> None:
+        """Prints the table."""
+        self.print_results()
+
+    def print_results(self) -> None:
+        """Prints what the last test found and where it lies."""
+        if self.trainer.is_global_zero and self.results.results is not None:
+            print(format_table(self.results.results), flush=True)
+
+    def after_predict(self) -> None:
+        """Says where the embeddings lie."""
+        if self.trainer.is_global_zero:
+            print(f"embeddings: {self.run_dir / 'predictions'}", flush=True)
+
+
+def _tokenizer_of(backbone: Any) -> str:
+    if not isinstance(backbone, str):
+        raise ConfigError("model.backbone must be a folder or a hub id on the command line", "save the model to a folder")
+    return backbone
+
+
+def run(words: list[str]) -> RetrievalCLI:
+    """Runs a LightningCLI command: its name and options."""
+    _quieten()
+    forget_run_dir()
+    return RetrievalCLI(words)
+
+
+def _quieten() -> None:
+    # Advice that users of this package cannot follow, or that is not about their run.
+    for message in (
+        ".*does not have many workers.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*number of training batches .* is smaller than the logging interval.*",
+        ".*LightningCLI's args parameter is intended to run from within Python.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    # Hardware that was found, tips, and bars for loading a few weights.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def fit(words: list[str]) -> None:
+    """Trains."""
+    run(["fit", *words])
+
+
+def validate(words: list[str]) -> None:
+    """Metrics on the validation split."""
+    run(["validate", *words])
+
+
+def test(words: list[str]) -> None:
+    """Metrics, cost and results.json on the test split."""
+    run(["test", *words])
+
+
+def predict(words: list[str]) -> None:
+    """Embeddings of videos and captions."""
+    run(["predict", *words])
+
+
