@@ -20,7 +20,9 @@ CLI   := $(BIN)/python -m centerclip_pl
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 # The experiment of `make train` and `make eval`. Without METHOD or BACKBONE the dataset's own default is taken.
-EXPERIMENT = --dataset $(DATASET) $(if $(METHOD),--method $(METHOD)) $(if $(BACKBONE),--backbone $(BACKBONE))
+PARTS = $(if $(METHOD),--method $(METHOD)) $(if $(BACKBONE),--backbone $(BACKBONE))
+# A checkpoint's own run names its dataset; another one is taken only where the user says so.
+GIVEN_DATASET = $(if $(filter-out file,$(origin DATASET)),--dataset $(DATASET))
 
 # V=1 shows all that pip says.
 QUIET := $(if $(V),,--quiet)
@@ -64,16 +66,16 @@ $(STAMP): pyproject.toml constraints.txt
 
 ##@ Training and evaluating
 train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... BACKBONE=... ARGS="..."
-	@$(CLI) train $(EXPERIMENT) $(ARGS)
+	@$(CLI) train --dataset $(DATASET) $(PARTS) $(ARGS)
 
-eval: $(STAMP) ## evaluate on the test split: as train, with CHECKPOINT=... or, without it, zero-shot
-	@$(CLI) eval $(EXPERIMENT) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
+eval: $(STAMP) ## test a checkpoint, CHECKPOINT=runs/.../best.ckpt, or without it the backbone as it is (zero-shot)
+	@$(CLI) eval $(GIVEN_DATASET) $(PARTS) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
 
 demo-data: $(STAMP) ## write the demo's videos and captions ('make train' does it by itself)
 	@$(CLI) demo-data $(ARGS)
 
 demo-backbone: $(STAMP) ## pretrain the demo's small CLIP again on generated stills (an hour or two of CPU)
-	@$(CLI) demo-backbone $(ARGS)
+	@$(BIN)/python experiments/backbones/pretrain_demo.py --out experiments/backbones/demo $(ARGS)
 
 ##@ Checking
 test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
