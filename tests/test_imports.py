@@ -14,7 +14,7 @@ ABSENT = (
     "lightning",
     "lightning_fabric",
     "pandas",
-    "pebble",
+    "omegaconf",
     "platformdirs",
     "pyarrow",
     "pytorch_lightning",

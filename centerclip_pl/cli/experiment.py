@@ -23,16 +23,16 @@ def train(words: list[str]) -> None:
     cli = run(["fit", *configs, *rest])
     best = cli.trainer.checkpoint_callback
     chosen = getattr(best, "best_model_path", "")
-    cli.trainer.test(
-        cli.model, datamodule=cli.datamodule, ckpt_path=chosen or None, weights_only=True, verbose=False
-    )
+    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=chosen or None, weights_only=True, verbose=False)
     cli.print_results()
 
 
 def evaluate(words: list[str]) -> None:
     """Tests a checkpoint on a dataset, or, without one, a backbone as it is."""
     parser = _parser("eval", "All other options are those of `centerclip test --help`.")
-    parser.add_argument("--checkpoint", help="of a training run; without it the backbone is tested as it is (zero-shot)")
+    parser.add_argument(
+        "--checkpoint", help="of a training run; without it the backbone is tested as it is (zero-shot)"
+    )
     parser.set_defaults(dataset=None)
     options, rest = parser.parse_known_args(words)
     if options.checkpoint:

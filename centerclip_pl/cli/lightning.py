@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with this package's model, data, folders and reports."""
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI with this package's model, data and reports."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -35,8 +35,8 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 class SaveRunConfig(SaveConfigCallback):
     """Writes ``config.yaml`` into the run's folder: whole or not at all, and not over that of an earlier training."""
 
-    def __init__(self, *args: Any, run_dir: Path, **kwargs: Any) -> None:
-        super().__init__(*args, save_to_log_dir=False, **kwargs)
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, run_dir: Path) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
         self.run_dir = run_dir
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -59,11 +59,8 @@ class SayHowToResume(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero and trainer.training and (self.run_dir / "checkpoints" / "last.ckpt").is_file():
-            print(
-                f"stopped at step {trainer.global_step}; the same command with --run_dir={self.run_dir} goes on from there",
-                file=sys.stderr,
-                flush=True,
-            )
+            resume = f"the same command with --run_dir={self.run_dir} goes on from there"
+            print(f"stopped at step {trainer.global_step}; {resume}", file=sys.stderr, flush=True)
 
 
 class RetrievalCLI(LightningCLI):
@@ -87,13 +84,17 @@ class RetrievalCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for part in ("dataset", "method", "backbone"):
-            parser.add_argument(f"--experiment.{part}", type=str | None, help=f"name of the {part}, for folders and reports")
+            parser.add_argument(
+                f"--experiment.{part}", type=str | None, help=f"name of the {part}, for folders and reports"
+            )
         for part, what in (
             ("after_block", "blocks that run before the reduction"),
             ("segments", "segments of a video"),
             ("clusters", "tokens kept of a segment"),
         ):
-            parser.add_argument(f"--tokens.{part}", type=int | None, help=f"{what}; methods refer to it as ${{tokens.{part}}}")
+            parser.add_argument(
+                f"--tokens.{part}", type=int | None, help=f"{what}; methods refer to it as ${{tokens.{part}}}"
+            )
         parser.add_argument("--run_dir", type=str | None, help="the run's folder; default: a new one below runs/")
         parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
         parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
@@ -104,8 +105,6 @@ class RetrievalCLI(LightningCLI):
                 "checkpoint.monitor": "val/t2v/R@1",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
-                "checkpoint.save_on_exception": True,
                 "checkpoint.enable_version_counter": False,
                 "checkpoint.auto_insert_metric_name": False,
             }
@@ -164,11 +163,20 @@ class RetrievalCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         self.results = ResultsWriter(self.run_dir, started=self.started)
+        # Apart from the best one, whose `save_last` would keep the last checkpoint that was the best when written.
+        last = ModelCheckpoint(
+            self.config[self.subcommand].checkpoint.dirpath,
+            filename="last",
+            save_on_train_epoch_end=True,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
         return [
+            last,
             LearningRateMonitor("step"),
             ThroughputLogger(),
-            ExampleTable(),
             self.results,
+            ExampleTable(),
             EmbeddingWriter(self.run_dir / "predictions"),
             SayHowToResume(self.run_dir),
         ]
@@ -190,7 +198,9 @@ class RetrievalCLI(LightningCLI):
 
 def _tokenizer_of(backbone: Any) -> str:
     if not isinstance(backbone, str):
-        raise ConfigError("model.backbone must be a folder or a hub id on the command line", "save the model to a folder")
+        raise ConfigError(
+            "model.backbone must be a folder or a hub id on the command line", "save the model to a folder"
+        )
     return backbone
 
 
@@ -236,5 +246,3 @@ def test(words: list[str]) -> None:
 def predict(words: list[str]) -> None:
     """Embeddings of videos and captions."""
     run(["predict", *words])
-
-

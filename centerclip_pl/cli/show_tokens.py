@@ -73,7 +73,9 @@ def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
     segments, each, grid, _ = kept.shape
     side = frames.shape[-1]
     bright = kept.numpy().repeat(side // grid, axis=2).repeat(side // grid, axis=3)  # (S, D, H, W)
-    pictures = frames.permute(0, 2, 3, 1).reshape(segments, each, side, side, 3).numpy()  # (T, 3, H, W) -> (S, D, H, W, 3)
+    pictures = (
+        frames.permute(0, 2, 3, 1).reshape(segments, each, side, side, 3).numpy()
+    )  # (T, 3, H, W) -> (S, D, H, W, 3)
     grey = pictures.mean(axis=-1, keepdims=True) * 0.25 + 18
     shown = np.where(bright[..., None], pictures, grey).astype(np.uint8)
     figure, axes = plt.subplots(
@@ -115,7 +117,9 @@ def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")
     kept = kept_tokens(model, frames)
     output.parent.mkdir(parents=True, exist_ok=True)
     reducer = next(r for r in model.reducers if isinstance(r, KMedoids))
-    title = f"{video.name}: k-medoids after block {reducer.after_block}, {kept.sum()} of {kept.numel()} patch tokens kept"
+    title = (
+        f"{video.name}: k-medoids after block {reducer.after_block}, {kept.sum()} of {kept.numel()} patch tokens kept"
+    )
     draw(frames, kept, output, title)
     print(output)
 

@@ -11,8 +11,8 @@ import pandas as pd
 from centerclip_pl.data.captions import video_list
 from centerclip_pl.errors import DataError
 from centerclip_pl.video.check import check_videos
+from centerclip_pl.video.decode import MISSING
 
-MISSING = "does not exist"
 _SHOWN = 5
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from centerclip_pl.data.bad_videos import MISSING, BadVideo, bad_videos_error, find_bad_videos
+from centerclip_pl.data.bad_videos import BadVideo, bad_videos_error, find_bad_videos
 from centerclip_pl.data.captions import hold_out, without_videos
 from centerclip_pl.errors import DataError
+from centerclip_pl.video.decode import MISSING
 
 if TYPE_CHECKING:
     from centerclip_pl.data.datamodule import RetrievalDataModule

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from centerclip_pl.errors import CheckpointError, ConfigError
+from centerclip_pl.hub import fetch_from_hub, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,14 +84,18 @@ class CaptionTokenizer:
             from transformers import AutoTokenizer
             from transformers.utils import logging
 
-            folder = self.name_or_path if Path(self.name_or_path).is_dir() else _download(self.name_or_path)
+            folder = (
+                self.name_or_path
+                if Path(self.name_or_path).is_dir()
+                else fetch_from_hub(self.name_or_path, _FILES, "tokenizer")
+            )
             verbosity = logging.get_verbosity()
             logging.set_verbosity_error()  # a folder with a tokenizer and no model is what is wanted here
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             except Exception as error:  # OSError, ValueError, KeyError, json errors: transformers raises many
                 raise CheckpointError(
-                    f"no tokenizer can be loaded from {self.name_or_path}: {_first_line(error)}",
+                    f"no tokenizer can be loaded from {self.name_or_path}: {first_line(error)}",
                     "the folder must hold what tokenizer.save_pretrained() wrote (tokenizer.json, "
                     "tokenizer_config.json)",
                 ) from error
@@ -104,44 +109,3 @@ class CaptionTokenizer:
                     )
             self._tokenizer = tokenizer
         return self._tokenizer
-
-
-def _download(name: str) -> str:
-    """The folder of the hub's cache that holds the tokenizer of ``name``, fetched if need be."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-    )
-
-    elsewhere = (
-        f"download {name} where there is a network (hf download {name}), copy the folder here, and name it: "
-        "--data.tokenizer=FOLDER; or point HF_HOME at a cache that has it"
-    )
-    try:
-        try:
-            return snapshot_download(name, allow_patterns=_FILES, local_files_only=True)
-        except LocalEntryNotFoundError:
-            return snapshot_download(name, allow_patterns=_FILES)
-    except HFValidationError as error:
-        raise CheckpointError(f"tokenizer={name}: there is no such folder, and it is no hub id", elsewhere) from error
-    except GatedRepoError as error:
-        raise CheckpointError(
-            f"tokenizer={name}: the hub gives it only to those who accepted its terms",
-            "accept them, then: hf auth login",
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"tokenizer={name}: there is no such folder, and the hub has no such repository (or it is private)",
-            "correct the name, e.g. openai/clip-vit-base-patch32",
-        ) from error
-    except Exception as error:  # no network, a proxy, a time-out, a full disk
-        raise CheckpointError(
-            f"tokenizer={name}: there is no such folder, and it cannot be downloaded: {_first_line(error)}", elsewhere
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -45,8 +45,8 @@ class TextTower(nn.Module):
                 f"captions have {input_ids.shape[1]} tokens, but the text transformer takes {self.context_length}",
                 f"set max_words to at most {self.context_length}",
             )
-        # Attention is causal and padding comes last, so the end token never sees padding: no padding mask is needed, and
-        # without one the fast causal kernel is used.
+        # Attention is causal and padding comes last, so the end token never sees padding: no padding mask is needed,
+        # and without one the fast causal kernel is used.
         states = self.text(input_ids=input_ids).last_hidden_state  # (Q, L, width)
         end = attention_mask.long().sum(dim=1) - 1
         embedded: Tensor = self.projection(states[torch.arange(len(states), device=states.device), end])

@@ -79,7 +79,12 @@ class VideoTower(nn.Module):
         Raises:
             ConfigError: on frames of another shape or size than the transformer takes.
         """
-        if frames.ndim != 5 or frames.shape[2] != 3 or frames.shape[3] != self.image_size or frames.shape[4] != self.image_size:
+        if (
+            frames.ndim != 5
+            or frames.shape[2] != 3
+            or frames.shape[3] != self.image_size
+            or frames.shape[4] != self.image_size
+        ):
             raise ConfigError(
                 f"frames have shape {tuple(frames.shape)}, but must be [B, T, 3, {self.image_size}, {self.image_size}]"
             )

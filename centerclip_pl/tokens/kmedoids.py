@@ -88,8 +88,8 @@ class KMedoids(Reducer):
         available = frames // self.segments * patches
         if self.clusters > available:
             raise ConfigError(
-                f"{type(self).__name__}: clusters is {self.clusters}, but a segment of {frames // self.segments} frames "
-                f"with {patches} patches each has only {available} tokens",
+                f"{type(self).__name__}: clusters is {self.clusters}, but a segment of {frames // self.segments} "
+                f"frames with {patches} patches each has only {available} tokens",
                 f"choose clusters of at most {available}, or fewer segments",
             )
         return self.clusters

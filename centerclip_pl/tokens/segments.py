@@ -1,7 +1,7 @@
 """Frames into segments, and back to nothing else: the only place where tokens change their leading dimension.
 
-A video's T frames stand one after another in the batch, so a segment of D = T / S consecutive frames is D consecutive rows
-and no function here needs to know how many videos there are.
+A video's T frames stand one after another in the batch, so a segment of D = T / S consecutive frames is D consecutive
+rows and no function here needs to know how many videos there are.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def segment_mask(frame_mask: Tensor, segments: int, rule: str = "any") -> Tensor
     Args:
         frame_mask: bool or int ``[B, T]``, true where the frame is real.
         segments: S.
-        rule: ``"any"``: a segment counts if any of its frames is real. ``"last"``: if its last frame is, as the published
-            CenterCLIP has it; a clip shorter than one segment then has no segment at all.
+        rule: ``"any"``: a segment counts if any of its frames is real. ``"last"``: if its last frame is, as the
+            published CenterCLIP has it; a clip shorter than one segment then has no segment at all.
 
     Returns:
         bool ``[B, S]``.

@@ -28,7 +28,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"checkpoint {path}: holds objects other than tensors and plain values, which could run code; it was not loaded",
+            f"checkpoint {path}: holds more than tensors and plain values, which could run code; not loaded",
             "use a checkpoint that this package wrote",
         ) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, OSError and others for damaged archives

@@ -32,14 +32,14 @@ class TextVideoRetrieval(L.LightningModule):
         reduction: a token reducer, a list of them at rising blocks, or none.
         head: how text and segments are compared; ``"meanP"``: the mean of the normalised segment embeddings.
         patch: how frames are cut into patches; ``"2d"``: each frame by itself.
-        segment_mask: which segments count when a clip is short: ``"any"`` (those with a real frame) or ``"last"`` (those
-            whose last frame is real, as the published CenterCLIP has it).
+        segment_mask: which segments count when a clip is short: ``"any"`` (those with a real frame) or ``"last"``
+            (those whose last frame is real, as the published CenterCLIP has it).
         num_frames: T, frames of a clip; reducers are checked against it at once.
         optimizer: the recipe.
         max_logit_scale: the logit scale (a logarithm) is kept between 0.1 and this after each step; 4.6052 is ln 100.
         gradient_checkpointing: trade a second forward pass of each block for the memory of its activations.
-        attention: ``"sdpa"``, torch's fused kernels, or ``"eager"``, plain matrix products, which are faster on a CPU for
-            pictures of few patches (about 1.7 x for a training step of the demo).
+        attention: ``"sdpa"``, torch's fused kernels, or ``"eager"``, plain matrix products, which are faster on a CPU
+            for pictures of few patches.
 
     Raises:
         ConfigError: if options do not fit each other or the backbone.
@@ -60,7 +60,11 @@ class TextVideoRetrieval(L.LightningModule):
         attention: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
         super().__init__()
-        for name, value, built in (("head", head, HEADS), ("patch", patch, PATCHES), ("attention", attention, ATTENTION)):
+        for name, value, built in (
+            ("head", head, HEADS),
+            ("patch", patch, PATCHES),
+            ("attention", attention, ATTENTION),
+        ):
             if value not in built:
                 raise ConfigError(f"{name} is {value!r}, but this version has {', '.join(map(repr, built))} only")
         self.backbone = backbone
@@ -210,7 +214,7 @@ class TextVideoRetrieval(L.LightningModule):
         self.test_metrics.reset()
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embeddings and ids of a batch: ``segments [B, S, D]``, ``mask``, ``video_ids``, ``text [Q, D]``, ``text_ids``."""
+        """Embeddings and ids of a batch: ``segments [B, S, D]``, ``mask [B, S]``, ``text [Q, D]`` and ids."""
         video, text = self._embed(batch)
         return {
             "video_ids": batch["video_ids"],
@@ -238,5 +242,3 @@ class TextVideoRetrieval(L.LightningModule):
             "num_frames": self.num_frames,
             "max_logit_scale": self.max_logit_scale,
         }
-
-

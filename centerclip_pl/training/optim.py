@@ -85,7 +85,7 @@ def make_optimizer(groups: list[dict[str, Any]], options: OptimizerOptions) -> A
 def rate_factor(step: int, total_steps: int, options: OptimizerOptions) -> float:
     """The learning rate of a step as a factor of the highest one.
 
-    Linear from `floor` over the first `warmup` of all steps (not rounded to whole steps), then half a cosine back to it.
+    Linear from `floor` over the first `warmup` of all steps (not rounded to whole steps), then half a cosine back.
 
     Args:
         step: optimiser steps already taken.

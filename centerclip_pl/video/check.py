@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.video.decode import MISSING
 from centerclip_pl.video.manifest import VideoCheck, load_manifest, save_manifest
 
 _WORKER = (sys.executable, "-m", "centerclip_pl.video.check_worker")
@@ -66,7 +67,7 @@ def check_videos(
             status = Path(path).stat()
         except OSError as error:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-            reason = "does not exist" if missing else f"cannot be opened: {error.strerror}"
+            reason = MISSING if missing else f"cannot be opened: {error.strerror}"
             results[path] = VideoCheck(path, problem=reason)  # never kept: a file that appears is looked at
             continue
         before = known.get(str(Path(path).absolute()))

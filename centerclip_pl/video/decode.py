@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Choose = Callable[[int], Sequence[int]]
 """Given how many frames there are (at least 1), the wanted indices, ascending, repetitions allowed."""
 
+MISSING = "does not exist"
+"""The reason given for a file that is not there."""
+
 _STRICT = 1e-9  # decord's fault_tol: 0 and negative numbers mean "never complain", a tiny share means "not one frame"
 _MAX_LOST = 0.5  # packets that repeat the last picture are many in some AVI files; beyond this share it is damage
 _REPLACE = "fetch the file again, or re-encode it: ffmpeg -i IN -c:v libx264 -pix_fmt yuv420p OUT.mp4"
@@ -182,7 +185,7 @@ def _check_file(path: str | Path) -> None:
             if not file.read(1):
                 raise VideoError(path, "is empty (0 bytes)", "fetch the file again")
     except FileNotFoundError:
-        raise VideoError(path, "does not exist") from None
+        raise VideoError(path, MISSING) from None
     except IsADirectoryError:
         raise VideoError(path, "is a folder, not a video file") from None
     except OSError as error:

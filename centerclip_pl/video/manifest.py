@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from centerclip_pl.video.decode import MISSING
+
 _log = logging.getLogger(__name__)
 _RULES = 1  # raise it when the check learns to see more, so that old verdicts are not believed
 
@@ -40,7 +42,7 @@ class VideoCheck(NamedTuple):
     @property
     def missing(self) -> bool:
         """Whether there is no such file (rather than a broken one)."""
-        return self.problem == "does not exist"
+        return self.problem == MISSING
 
     def still_holds(self, size: int, mtime_ns: int, timeout: float) -> bool:
         """Whether the verdict is valid for a file of this size and time, given this time limit."""

@@ -50,7 +50,9 @@ class Stills(Dataset[tuple[Tensor, str]]):
         scene = sample_scene(rng, order=rng.random() < 0.15)
         time_of_frame = float(rng.random())
         # Moments at which a thing is out of sight or half changed would make the caption false.
-        still = scene.__class__(scene.background, tuple(_visible(t) for t in scene.things), scene.axis, scene.num_frames)
+        still = scene.__class__(
+            scene.background, tuple(_visible(t) for t in scene.things), scene.axis, scene.num_frames
+        )
         picture = render(still, time_of_frame, _VIDEO_SIDE).reduce(_VIDEO_SIDE // IMAGE_SIZE)
         caption = word_still(still_claims(still, rng), still, rng)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1), caption
@@ -59,7 +61,9 @@ class Stills(Dataset[tuple[Tensor, str]]):
 def _visible(thing):  # type: ignore[no-untyped-def]
     from dataclasses import replace
 
-    return replace(thing, action="rest") if thing.action in ("blink", "appear", "vanish", "recolour", "morph") else thing
+    return (
+        replace(thing, action="rest") if thing.action in ("blink", "appear", "vanish", "recolour", "morph") else thing
+    )
 
 
 def train_tokenizer(seed: int, captions: int = 20_000) -> PreTrainedTokenizerFast:
@@ -151,17 +155,25 @@ def pretrain(
         return torch.stack([picture for picture, _ in items]), ids, mask
 
     data = DataLoader(
-        Stills(steps * batch_size, seed), batch_size, num_workers=workers, collate_fn=collate, prefetch_factor=8 if workers else None
+        Stills(steps * batch_size, seed),
+        batch_size,
+        num_workers=workers,
+        collate_fn=collate,
+        prefetch_factor=8 if workers else None,
     )
     log: list[dict[str, float]] = []
     with tqdm(data, total=steps, desc="pretraining on stills", mininterval=5) as bar:
         for step, (pictures, ids, mask) in enumerate(bar):
             warmup = max(1, steps // 25)
-            rate = min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup))))
+            rate = min(
+                (step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate * rate
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = model(input_ids=ids, attention_mask=mask, pixel_values=normalise(pictures), return_loss=True).loss
+                loss = model(
+                    input_ids=ids, attention_mask=mask, pixel_values=normalise(pictures), return_loss=True
+                ).loss
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

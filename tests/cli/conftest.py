@@ -25,7 +25,13 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "projection_dim": 16}
     config = CLIPConfig(
         text_config=tower
-        | {"num_hidden_layers": 2, "vocab_size": 700, "max_position_embeddings": 77, "bos_token_id": 640, "eos_token_id": 641},
+        | {
+            "num_hidden_layers": 2,
+            "vocab_size": 700,
+            "max_position_embeddings": 77,
+            "bos_token_id": 640,
+            "eos_token_id": 641,
+        },
         vision_config=tower | {"num_hidden_layers": 7, "image_size": 64, "patch_size": 8},
         projection_dim=16,
     )
@@ -61,7 +67,9 @@ def tiny_msrvtt(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo)
         for k, name in enumerate(names[12:]):
             writer.writerow([f"ret{k}", f"msr{k}", name, f"a colour of number {k}"])
     sentences = [
-        {"video_id": name, "caption": f"shade {k} of {c}", "sen_id": 2 * k + c} for k, name in enumerate(names) for c in (0, 1)
+        {"video_id": name, "caption": f"shade {k} of {c}", "sen_id": 2 * k + c}
+        for k, name in enumerate(names)
+        for c in (0, 1)
     ]
     (root / "MSRVTT_data.json").write_text(json.dumps({"videos": [], "sentences": sentences}))
     return root

@@ -59,7 +59,9 @@ def test_fit_interrupt_resume_test_predict(tiny_demo: Path, tiny_backbone: Path,
     shared = options(tiny_demo, tiny_backbone)
     # An endless training is interrupted as Ctrl-C does it, once an epoch is done ...
     fit = command("fit", *shared, "--run_dir=run", "--trainer.max_epochs=10000")
-    process = subprocess.Popen(fit, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        fit, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     last = tmp_path / "run/checkpoints/last.ckpt"
     deadline = time.monotonic() + 240
     while not last.is_file() and process.poll() is None and time.monotonic() < deadline:
@@ -119,7 +121,10 @@ def test_fit_interrupt_resume_test_predict(tiny_demo: Path, tiny_backbone: Path,
     [
         (["train", "--dataset", "msrvt"], ["no dataset 'msrvt'", "did you mean msrvtt"]),
         (["train", "--method", "kmeans"], ["no method 'kmeans'", "baseline"]),
-        (["train", "--dataset", "msrvtt", "--model.backbone=BACKBONE"], ["data/msrvtt", "MSRVTT_data.json", "video0.mp4"]),
+        (
+            ["train", "--dataset", "msrvtt", "--model.backbone=BACKBONE"],
+            ["data/msrvtt", "MSRVTT_data.json", "video0.mp4"],
+        ),
         (["train", "--trainer.max_epoch=1"], ["max_epoch"]),
         (["train", "--model.backbone=nowhere/at/all"], ["nowhere/at/all", "no such folder"]),
         (["train", "--model.backbone=BACKBONE", "--tokens.segments=3"], ["8 frames", "3 segments", "1, 2, 4, 8"]),

@@ -39,7 +39,12 @@ def test_every_combination_trains_and_tests(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     data = {
-        "demo": lambda: [f"--data.root={request.getfixturevalue('tiny_demo')}", "--data.train=16", "--data.val=4", "--data.test=14"],
+        "demo": lambda: [
+            f"--data.root={request.getfixturevalue('tiny_demo')}",
+            "--data.train=16",
+            "--data.val=4",
+            "--data.test=14",
+        ],
         "msrvtt": lambda: [f"--data.root={request.getfixturevalue('tiny_msrvtt')}", "--data.val_videos=4"],
         "custom": lambda: [f"--data.captions={request.getfixturevalue('tiny_custom')}"],
     }[dataset]()
@@ -74,7 +79,9 @@ def test_every_combination_trains_and_tests(
     assert (results["cost"]["clustering_ms_per_video"] > 0) == (config["model"]["reduction"] is not None)
 
 
-@pytest.mark.parametrize("file", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}")
+@pytest.mark.parametrize(
+    "file", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda file: f"{file.parent.name}/{file.stem}"
+)
 def test_every_file_says_what_it_is_for(file: Path) -> None:
     header = [line for line in file.read_text().splitlines() if line.startswith("#")]
     assert header

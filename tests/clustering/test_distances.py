@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from centerclip_pl.clustering.distances import full_float32_products, pairwise_distances
 from centerclip_pl.errors import ConfigError
@@ -75,6 +76,28 @@ def test_products_are_in_full_precision_inside_only(precision: str) -> None:
         assert not torch.backends.cuda.matmul.allow_tf32
     assert torch.get_float32_matmul_precision() == precision
     assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+class _PrecisionOfProducts(TorchDispatchMode):
+    """Records the precision at which matrix products are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(name in str(func) for name in ("mm", "cdist", "euclidean")):
+            self.seen.append(torch.get_float32_matmul_precision())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.usefixtures("restored_precision")
+def test_distances_are_in_full_precision(metric: str) -> None:
+    torch.set_float32_matmul_precision("medium")
+    with _PrecisionOfProducts() as products:
+        pairwise_distances(torch.randn(1, 40, 8), metric)
+    assert set(products.seen) == {"highest"}
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch < 2.9 has one switch only")

@@ -196,6 +196,19 @@ def test_top_lists_the_best_videos(chunk_size: int) -> None:
     assert metric.top(1).dtype == torch.int64
 
 
+def test_top_keeps_ties_in_the_order_of_ids() -> None:
+    metric = RetrievalMetrics(lambda text, video: torch.zeros(len(text), len(video.mask)), chunk_size=300)
+    count = 700
+    metric.update(
+        text=torch.ones(1, 2),
+        text_ids=torch.tensor([0]),
+        video_of_text=torch.tensor([5]),
+        video=VideoEmbedding(torch.ones(count, 1, 2), torch.ones(count, 1, dtype=torch.bool)),
+        video_ids=torch.arange(count).flip(0),
+    )
+    assert metric.top(400).tolist() == [list(range(400))]
+
+
 def test_subset_is_ranked_in_the_same_gallery() -> None:
     data = evaluation()
     metric = whole(data)

@@ -57,18 +57,17 @@ _MEETINGS: dict[str, tuple[str, ...]] = {
 _SEQUENCES = ("first {a}, then {b}", "{a} is followed by {b}", "{a} makes way for {b}")
 
 
-def video_claims(scene: Scene, rng: np.random.Generator, *, thorough: float = 0.0) -> Claims:
-    """Chooses what a caption of the video says.
+def video_claims(scene: Scene, rng: np.random.Generator, *, detail: float = 1.0) -> Claims:
+    """Chooses what a caption of the video says: shapes and directed actions always, the rest sometimes.
 
     Args:
         scene: the video.
         rng: source of the choice.
-        thorough: 0 to 1; the share of otherwise unsaid facts that are said all the same (for captions that must tell
-            videos apart).
+        detail: 0 to 1; how much of what can be left out is said.
     """
 
     def says(probability: float) -> bool:
-        return bool(rng.random() < probability + (1 - probability) * thorough)
+        return bool(rng.random() < probability * detail)
 
     things = []
     for index, thing in enumerate(scene.things):
@@ -80,7 +79,13 @@ def video_claims(scene: Scene, rng: np.random.Generator, *, thorough: float = 0.
 def still_claims(scene: Scene, rng: np.random.Generator) -> Claims:
     """Chooses what the caption of a still picture says: things and place, no actions."""
     things = tuple(
-        _claim(thing, None, rng.random() < 0.95, rng.random() < 0.7, rng.random() < (0.3 if thing.pattern == "plain" else 0.85))
+        _claim(
+            thing,
+            None,
+            rng.random() < 0.95,
+            rng.random() < 0.7,
+            rng.random() < (0.3 if thing.pattern == "plain" else 0.85),
+        )
         for thing in scene.things
     )
     return Claims(things, scene.background if rng.random() < 0.75 else None)
@@ -110,7 +115,9 @@ def word_video(claims: Claims, rng: np.random.Generator) -> str:
         body = _choose(_SEQUENCES, rng).format(a=first, b=second)
     else:
         doing = [p if c.action is None else f"{p} {_verb(c, rng)}" for p, c in zip(phrases, claims.things, strict=True)]
-        body = doing[0] + "".join(_link(claim, rng) + part for claim, part in zip(claims.things[1:], doing[1:], strict=True))
+        body = doing[0] + "".join(
+            _link(claim, rng) + part for claim, part in zip(claims.things[1:], doing[1:], strict=True)
+        )
     return _place(body, place, rng)
 
 
@@ -142,7 +149,9 @@ def _verb(claim: Claim, rng: np.random.Generator) -> str:
 
 
 def _link(claim: Claim, rng: np.random.Generator) -> str:
-    return _choose((" while ", " and ", ", "), rng) if claim.action is not None else _choose((" next to ", " with "), rng)
+    return (
+        _choose((" while ", " and ", ", "), rng) if claim.action is not None else _choose((" next to ", " with "), rng)
+    )
 
 
 def _place(body: str, place: str, rng: np.random.Generator) -> str:
@@ -160,7 +169,7 @@ def _choose(options: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def reverse_claims(claims: Claims, twin: Scene) -> Claims:
-    """The same things said of the scene played backwards (`twin`), so that a pair's captions differ by direction alone."""
+    """The same things said of the scene played backwards, `twin`: a pair's captions differ by direction alone."""
     turned = [
         replace(
             claim,

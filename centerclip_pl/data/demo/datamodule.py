@@ -72,6 +72,4 @@ class Demo(RetrievalDataModule):
             raise DataError(f"{file}: cannot be read: {error}", self.next_step) from error
         rows["path"] = [str(self.root / name) for name in rows["file"]]
         columns = ["video_id", "path", "caption", "tag"]
-        return {
-            split: caption_table(rows.loc[rows["split"] == split, columns], source=file) for split in self.sizes
-        }
+        return {split: caption_table(rows.loc[rows["split"] == split, columns], source=file) for split in self.sizes}

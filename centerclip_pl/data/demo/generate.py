@@ -52,7 +52,9 @@ def is_complete(root: Path, seed: int, train: int, val: int, test: int) -> bool:
     return True
 
 
-def generate(root: Path, seed: int = 0, train: int = 2000, val: int = 200, test: int = 200, jobs: int | None = None) -> None:
+def generate(
+    root: Path, seed: int = 0, train: int = 2000, val: int = 200, test: int = 200, jobs: int | None = None
+) -> None:
     """Writes the dataset into a new folder.
 
     The folder appears whole or not at all. The same arguments (and version of the encoder) give the same bytes.

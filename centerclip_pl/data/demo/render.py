@@ -81,7 +81,9 @@ def _draw(picture: Image.Image, thing: Thing, scene: Scene, time: float, big: in
     corner = (round(centre[0] * big) - mask.width // 2, round(centre[1] * big) - mask.height // 2)
     edge = _mask(shape, round(radius * big) + max(1, big // 85), round(angle, 2), big)
     picture.paste(_OUTLINE, _box(corner, edge, mask), edge)
-    picture.paste(_fill(colour, thing.pattern, mask.size), (*corner, corner[0] + mask.width, corner[1] + mask.height), mask)
+    picture.paste(
+        _fill(colour, thing.pattern, mask.size), (*corner, corner[0] + mask.width, corner[1] + mask.height), mask
+    )
 
 
 def _box(corner: tuple[int, int], edge: Image.Image, mask: Image.Image) -> tuple[int, int, int, int]:
@@ -97,7 +99,9 @@ def _mask(shape: str, radius: int, angle: float, big: int) -> Image.Image:
 
     def polygon(points: list[tuple[float, float]]) -> None:
         cos, sin = math.cos(angle), math.sin(angle)
-        draw.polygon([(half + radius * (x * cos - y * sin), half + radius * (x * sin + y * cos)) for x, y in points], fill=255)
+        draw.polygon(
+            [(half + radius * (x * cos - y * sin), half + radius * (x * sin + y * cos)) for x, y in points], fill=255
+        )
 
     def disc(x: float, y: float, r: float, fill: int = 255) -> None:
         cos, sin = math.cos(angle), math.sin(angle)
@@ -146,7 +150,9 @@ def _fill(colour: str, pattern: str, size: tuple[int, int]) -> Image.Image:
         step = max(width / 3.5, 4)
         for k in range(-4, 8):
             x = k * step
-            draw.polygon([(x, 0), (x + step / 2, 0), (x + step / 2 - height / 2, height), (x - height / 2, height)], fill=dark)
+            draw.polygon(
+                [(x, 0), (x + step / 2, 0), (x + step / 2 - height / 2, height), (x - height / 2, height)], fill=dark
+            )
     else:
         step = max(width / 3.6, 4)
         r = step * 0.27
@@ -197,7 +203,8 @@ def _background(name: str, big: int) -> Image.Image:
             picture.paste((25, 110, 125), (0, 0, big, big))
             for row in range(7):
                 wave = [
-                    (x, (row + 0.5) * big / 7 + big / 40 * math.sin(x / big * 8 * math.pi + row)) for x in range(0, big + 4, 4)
+                    (x, (row + 0.5) * big / 7 + big / 40 * math.sin(x / big * 8 * math.pi + row))
+                    for x in range(0, big + 4, 4)
                 ]
                 draw.line(wave, fill=(130, 205, 210), width=big // 40)
         case _:

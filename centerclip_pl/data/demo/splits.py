@@ -14,6 +14,9 @@ from centerclip_pl.data.demo.world import Claims, Scene, fits, reverse, sample_s
 ORDER_SHARE = 0.15
 """Share of each split's videos that come in pairs which differ by order or direction alone."""
 
+DETAIL = 0.9
+"""How much captions say (see `video_claims`): less makes a harder dataset."""
+
 
 class Caption(NamedTuple):
     """A sentence and what it says."""
@@ -57,7 +60,7 @@ def make_split(split: str, count: int, seed: int, captions_each: int = 1, distin
             drawn.append(group)
     while len(drawn) < count - pairs:
         scene = sample_scene(rng)
-        group = [(scene, _captions(scene, rng, captions_each, thorough=distinct))]
+        group = [(scene, _captions(scene, rng, captions_each))]
         if not distinct or _is_distinct(group, drawn):
             drawn.append(group)
     places = rng.permutation(count)
@@ -73,10 +76,10 @@ def make_split(split: str, count: int, seed: int, captions_each: int = 1, distin
     return sorted(videos, key=lambda video: video.video_id)
 
 
-def _captions(scene: Scene, rng: np.random.Generator, count: int, *, thorough: bool) -> tuple[Caption, ...]:
+def _captions(scene: Scene, rng: np.random.Generator, count: int) -> tuple[Caption, ...]:
     said: dict[str, Caption] = {}  # no sentence twice
     while len(said) < count:
-        claims = video_claims(scene, rng, thorough=0.5 if thorough else 0.0)
+        claims = video_claims(scene, rng, detail=DETAIL)
         text = word_video(claims, rng)
         said[text] = Caption(text, claims)
     return tuple(said.values())
@@ -89,7 +92,7 @@ def _caption_twins(
     ours: dict[str, Caption] = {}
     theirs: dict[str, Caption] = {}
     while len(ours) < captions_each or len(theirs) < captions_each:
-        claims = video_claims(scene, rng, thorough=0.5)
+        claims = video_claims(scene, rng, detail=DETAIL)
         wording = int(rng.integers(2**31))  # one source for both: they differ in little but the direction
         for said, meant in ((ours, claims), (theirs, reverse_claims(claims, twin))):
             text = word_video(meant, np.random.default_rng(wording))
@@ -119,7 +122,7 @@ def _is_distinct(
 
 
 def find_ambiguous(videos: list[DemoVideo]) -> Iterator[tuple[str, str, str]]:
-    """Captions that fit a video other than their own: ``(video_id, caption, other video_id)``; none in a sound split."""
+    """Captions that fit a video not their own, as ``(video_id, caption, other video_id)``; a sound split has none."""
     for video in videos:
         for caption in video.captions:
             for other in videos:

@@ -1,7 +1,7 @@
 """The demo's world: scenes of shapes that rest, move, change and meet, and what it means to play one backwards.
 
-A scene is plain data, drawn from a seeded generator; `render.py` turns it into pixels and `captions.py` into words. Every
-action has a reverse, and `reverse(scene)` shows exactly the same frames in the opposite order, so that a method that
+A scene is plain data, drawn from a seeded generator; `render.py` turns it into pixels and `captions.py` into words.
+Every action has a reverse, and `reverse(scene)` shows exactly the same frames in the opposite order, so that a method that
 averages frame embeddings cannot tell the two apart. Lengths are fractions of the picture's side, time runs from 0 to 1.
 """
 
@@ -168,7 +168,9 @@ def sample_scene(rng: np.random.Generator, *, order: bool = False, frames: tuple
         lanes = [thing.across for thing in things]
         things = [replace(thing, across=lane) for thing, lane in zip(things, reversed(lanes), strict=True)]
     # An even number: no frame lies at half time, where a change would have no before and after to belong to.
-    scene = Scene(_pick(rng, BACKGROUNDS), tuple(things), axis, 2 * int(rng.integers(frames[0] // 2, frames[1] // 2 + 1)))
+    scene = Scene(
+        _pick(rng, BACKGROUNDS), tuple(things), axis, 2 * int(rng.integers(frames[0] // 2, frames[1] // 2 + 1))
+    )
     if order and bool(rng.integers(2)):
         scene = reverse(scene)
     return scene

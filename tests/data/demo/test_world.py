@@ -28,7 +28,7 @@ seeds = st.integers(0, 2**32 - 1)
 def test_captions_are_true_of_their_scene(seed: int, order: bool) -> None:
     rng = np.random.default_rng(seed)
     scene = sample_scene(rng, order=order)
-    for claims in (video_claims(scene, rng), video_claims(scene, rng, thorough=1.0), still_claims(scene, rng)):
+    for claims in (video_claims(scene, rng), video_claims(scene, rng, detail=0.0), still_claims(scene, rng)):
         assert fits(claims, scene)
     assert scene.num_frames % 2 == 0
 
@@ -70,9 +70,7 @@ def test_backgrounds_and_patterns_can_be_told_apart() -> None:
     thing = Thing("square", "red", "large", "plain", "rest")
     pictures = [np.asarray(render(Scene(name, (thing,)), 0.0, 64), dtype=float) for name in BACKGROUNDS]
     pictures += [
-        np.asarray(
-            render(Scene("grey", (Thing("square", "red", "large", pattern, "rest"),)), 0.0, 64), dtype=float
-        )
+        np.asarray(render(Scene("grey", (Thing("square", "red", "large", pattern, "rest"),)), 0.0, 64), dtype=float)
         for pattern in ("striped", "spotted")
     ]
     for i, a in enumerate(pictures):
@@ -81,7 +79,9 @@ def test_backgrounds_and_patterns_can_be_told_apart() -> None:
 
 
 def test_fits_needs_a_thing_of_its_own_for_each_claim() -> None:
-    scene = Scene("sand", (Thing("circle", "red", "small", "plain", "rest"), Thing("star", "blue", "large", "plain", "grow")))
+    scene = Scene(
+        "sand", (Thing("circle", "red", "small", "plain", "rest"), Thing("star", "blue", "large", "plain", "grow"))
+    )
     assert fits(Claims((Claim("star"), Claim("circle", "red")), "sand"), scene)
     assert not fits(Claims((Claim("star"), Claim("star")), None), scene)
     assert not fits(Claims((Claim("star"),), "sky"), scene)
@@ -124,6 +124,6 @@ def test_splits_follow_from_the_seed() -> None:
 def test_wording_varies() -> None:
     rng = np.random.default_rng(0)
     scene = sample_scene(rng)
-    claims = video_claims(scene, rng, thorough=1.0)
+    claims = video_claims(scene, rng)
     assert len({word_video(claims, np.random.default_rng(i)) for i in range(50)}) > 5
     assert len({word_still(still_claims(scene, rng), scene, rng) for _ in range(50)}) > 5
