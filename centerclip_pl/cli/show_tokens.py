@@ -38,17 +38,19 @@ def kept_tokens(model: TextVideoRetrieval, frames: Tensor) -> Tensor:
         raise ConfigError(
             "the model keeps all tokens: it has no clustering", "use a checkpoint that was trained with METHOD=kmedoids"
         )
-    reducer, grid, seen = reducers[0], model.video.grid, {}
+    reducer, grid = reducers[0], model.video.grid
+    seen: list[tuple[Tensor, int]] = []
 
     def remember(module: nn.Module, args: tuple[Tensor, int]) -> None:
-        seen["tokens"], seen["frames"] = args
+        seen.append(args)
 
     handle = reducer.register_forward_pre_hook(remember)
     try:
         with torch.inference_mode():
             model.encode_video(frames.unsqueeze(0))
-            each = frames_per_segment(seen["frames"], reducer.segments)
-            medoids = reducer.cluster(split_segments(seen["tokens"], each)[1]).medoids  # (S, K)
+            tokens, coming = seen[0]
+            each = frames_per_segment(coming, reducer.segments)
+            medoids = reducer.cluster(split_segments(tokens, each)[1]).medoids  # (S, K)
     finally:
         handle.remove()
     kept = torch.zeros(reducer.segments, each * grid * grid, dtype=torch.bool)

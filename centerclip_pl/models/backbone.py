@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPConfig, CLIPModel
@@ -23,7 +24,7 @@ def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPMo
         CheckpointError: if the folder or model cannot be found or downloaded, is not CLIP, or lacks weights.
     """
     if isinstance(backbone, CLIPConfig):
-        model = CLIPModel(backbone)
+        model: CLIPModel = CLIPModel(backbone)
         model.set_attn_implementation(attention)
         return model
     folder = Path(backbone)
@@ -40,7 +41,7 @@ def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPMo
     else:
         fetch_from_hub(backbone, ["config.json"], "backbone")  # says at once what is wrong, if something is
     try:
-        model, report = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             backbone, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
         )
     except Exception as error:  # safetensors, pickle, the hub's client and transformers raise many classes between them
@@ -48,6 +49,7 @@ def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPMo
             f"backbone={backbone}: its weights cannot be read: {first_line(error)}",
             "copy or download it again; config.json and model.safetensors must be whole",
         ) from error
+    model, report = loaded
     absent = sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
     if absent:
         raise CheckpointError(

@@ -16,6 +16,12 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+def _side(size: int | list[int] | tuple[int, int] | None) -> int:
+    if not isinstance(size, int):
+        raise ConfigError(f"the vision transformer takes pictures or patches of size {size}, but must take squares")
+    return size
+
+
 class VideoTower(nn.Module):
     """Frames of videos to embeddings of segments.
 
@@ -29,6 +35,9 @@ class VideoTower(nn.Module):
     Raises:
         ConfigError: if reducers, frames and transformer do not fit.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -52,12 +61,12 @@ class VideoTower(nn.Module):
     @property
     def image_size(self) -> int:
         """Side of the square pictures that the transformer takes, in pixels."""
-        return int(self.vision.config.image_size)
+        return _side(self.vision.config.image_size)
 
     @property
     def grid(self) -> int:
         """Patches along a side."""
-        return self.image_size // int(self.vision.config.patch_size)
+        return self.image_size // _side(self.vision.config.patch_size)
 
     def _attach(self, frames: int) -> Attachment:
         if self._attachment is None or self._attachment.frames != frames:

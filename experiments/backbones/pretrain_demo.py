@@ -1,8 +1,8 @@
 """Makes the demo's CLIP: a small image-text model, trained on still pictures of the demo's world and their captions.
 
 Real CLIP comes to text-video retrieval having seen images and no videos; this is its small twin, so that the demo runs
-without a model hub. It writes a folder in Hugging Face format (config.json, model.safetensors in float16, tokenizer.json)
-with its log (pretrain.csv, pretrain.json, pretrain.png) beside it.
+without a model hub. It writes a folder in Hugging Face format (config.json, model.safetensors in float16,
+tokenizer.json) with its log (pretrain.csv, pretrain.json, pretrain.png) beside it.
 
     python experiments/backbones/pretrain_demo.py --out experiments/backbones/demo     # about an hour on a CPU
 """
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 
 from centerclip_pl.data.demo.captions import still_claims, video_claims, word_still, word_video
 from centerclip_pl.data.demo.render import render
-from centerclip_pl.data.demo.world import sample_scene
+from centerclip_pl.data.demo.world import Thing, sample_scene
 
 IMAGE_SIZE = 64
 CONTEXT = 48
@@ -50,17 +51,13 @@ class Stills(Dataset[tuple[Tensor, str]]):
         scene = sample_scene(rng, order=rng.random() < 0.15)
         time_of_frame = float(rng.random())
         # Moments at which a thing is out of sight or half changed would make the caption false.
-        still = scene.__class__(
-            scene.background, tuple(_visible(t) for t in scene.things), scene.axis, scene.num_frames
-        )
+        still = replace(scene, things=tuple(map(_visible, scene.things)))
         picture = render(still, time_of_frame, _VIDEO_SIDE).reduce(_VIDEO_SIDE // IMAGE_SIZE)
         caption = word_still(still_claims(still, rng), still, rng)
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1), caption
 
 
-def _visible(thing):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
+def _visible(thing: Thing) -> Thing:
     return (
         replace(thing, action="rest") if thing.action in ("blink", "appear", "vanish", "recolour", "morph") else thing
     )

@@ -97,7 +97,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(vision: CLIPVisionModel
         attach(model, [KMedoids(2, 3, 7)], 6)
         model(pixel_values=pixels).pooler_output.square().sum().backward()
     for (name, a), (_, b) in zip(plain.named_parameters(), checkpointed.named_parameters(), strict=True):
-        assert a.grad is not None and b.grad is not None, name
+        assert a.grad is not None, name
+        assert b.grad is not None, name
         torch.testing.assert_close(a.grad, b.grad)
 
 

@@ -188,11 +188,11 @@ def _background(name: str, big: int) -> Image.Image:
             picture.paste((170, 95, 80), (0, 0, big, big))
             rows = 8
             for row in range(rows):
-                y = row * big / rows
-                draw.line((0, y, big, y), fill=(215, 190, 180), width=big // 50)
+                top = row * big / rows
+                draw.line((0, top, big, top), fill=(215, 190, 180), width=big // 50)
                 for column in range(5):
                     x = (column + 0.5 * (row % 2)) * big / 4
-                    draw.line((x, y, x, y + big / rows), fill=(215, 190, 180), width=big // 50)
+                    draw.line((x, top, x, top + big / rows), fill=(215, 190, 180), width=big // 50)
         case "checkered":
             for row in range(8):
                 for column in range(8):

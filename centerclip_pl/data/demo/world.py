@@ -1,8 +1,9 @@
 """The demo's world: scenes of shapes that rest, move, change and meet, and what it means to play one backwards.
 
 A scene is plain data, drawn from a seeded generator; `render.py` turns it into pixels and `captions.py` into words.
-Every action has a reverse, and `reverse(scene)` shows exactly the same frames in the opposite order, so that a method that
-averages frame embeddings cannot tell the two apart. Lengths are fractions of the picture's side, time runs from 0 to 1.
+Every action has a reverse, and `reverse(scene)` shows exactly the same frames in the opposite order, so that a method
+that averages frame embeddings cannot tell the two apart. Lengths are fractions of the picture's side, time runs from 0
+to 1.
 """
 
 from __future__ import annotations
