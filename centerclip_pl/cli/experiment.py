@@ -21,9 +21,9 @@ def train(words: list[str]) -> None:
     from centerclip_pl.cli.lightning import run
 
     cli = run(["fit", *configs, *rest])
-    best = cli.trainer.checkpoint_callback
-    chosen = getattr(best, "best_model_path", "")
-    cli.trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=chosen or None, weights_only=True, verbose=False)
+    cli.trainer.test(
+        cli.model, datamodule=cli.datamodule, ckpt_path=cli.best_checkpoint, weights_only=True, verbose=False
+    )
     cli.print_results()
 
 

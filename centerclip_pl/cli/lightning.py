@@ -47,7 +47,7 @@ class SaveRunConfig(SaveConfigCallback):
         config["run_dir"] = None  # using the file again makes a new run
         config["ckpt_path"] = None
         part = target.with_suffix(".yaml.part")
-        self.parser.save(config, part, skip_none=False, overwrite=True, multifile=False)
+        self.parser.save(config, part, skip_unset=False, overwrite=True, multifile=False)
         os.replace(part, target)
 
 
@@ -78,7 +78,7 @@ class RetrievalCLI(LightningCLI):
             save_config_callback=SaveRunConfig,
             seed_everything_default=0,
             trainer_defaults={"gradient_clip_val": 1.0, "enable_model_summary": False, "log_every_n_steps": 10},
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
             args=args,
         )
 
@@ -152,27 +152,27 @@ class RetrievalCLI(LightningCLI):
         if given.get("logger") is None:
             kwargs["logger"] = self._loggers()
         callbacks = given.get("callbacks") or []
-        kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
-        return super().instantiate_trainer(**kwargs)
-
-    def _loggers(self) -> list[Logger]:
-        config = self.config[self.subcommand]
-        shown = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_none=False))
-        name = config.wandb.name or "-".join(self.run_dir.parts[-3:])
-        return make_loggers(self.run_dir, config.wandb.project, name, shown, wandb=config.wandb.enabled)
-
-    def _callbacks(self) -> list[Callback]:
-        self.results = ResultsWriter(self.run_dir, started=self.started)
-        # Apart from the best one, whose `save_last` would keep the last checkpoint that was the best when written.
-        last = ModelCheckpoint(
+        # Behind the best one (Lightning appends the defaults), so that it remembers which that is; and apart from it,
+        # because `save_last` there would keep the last checkpoint that was the best when it was written.
+        self.trainer_defaults["callbacks"] = ModelCheckpoint(
             self.config[self.subcommand].checkpoint.dirpath,
             filename="last",
             save_on_train_epoch_end=True,
             save_on_exception=True,
             enable_version_counter=False,
         )
+        kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self) -> list[Logger]:
+        config = self.config[self.subcommand]
+        shown = yaml.safe_load(self._parser(self.subcommand).dump(config, skip_unset=False))
+        name = config.wandb.name or "-".join(self.run_dir.parts[-3:])
+        return make_loggers(self.run_dir, config.wandb.project, name, shown, wandb=config.wandb.enabled)
+
+    def _callbacks(self) -> list[Callback]:
+        self.results = ResultsWriter(self.run_dir, started=self.started)
         return [
-            last,
             LearningRateMonitor("step"),
             ThroughputLogger(),
             self.results,
@@ -180,6 +180,12 @@ class RetrievalCLI(LightningCLI):
             EmbeddingWriter(self.run_dir / "predictions"),
             SayHowToResume(self.run_dir),
         ]
+
+    @property
+    def best_checkpoint(self) -> str | None:
+        """The checkpoint that the monitored metric chose; None if there is none."""
+        monitored = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+        return next((c.best_model_path for c in monitored if c.best_model_path), None)
 
     def after_test(self) -> None:
         """Prints the table."""

@@ -212,15 +212,15 @@ def test_autocast_changes_nothing() -> None:
         assert result.medoids.equal(expected.medoids)
 
 
-@pytest.mark.parametrize("tolerance", [1e-6, 20.0])  # with the second, some are done though they still move
+@pytest.mark.parametrize("tolerance", [1e-6, 25.0])  # with the second, some are done though they still move
 def test_a_sample_does_not_depend_on_its_batch_and_runs_repeat(tolerance: float) -> None:
-    tokens = random_tokens(7, 48, 32)
-    tokens[2] = tokens[2, :1]  # done at once, while the others move on
+    tokens = random_tokens(13, 48, 32)
+    tokens[12] = tokens[12, :1]  # done at once, while the others move on
     together = kmedoids(tokens, 9, tolerance=tolerance)
     again = kmedoids(tokens, 9, tolerance=tolerance)
     assert again.medoids.equal(together.medoids)
     assert again.assignments.equal(together.assignments)
-    for b in range(7):
+    for b in range(13):
         alone = kmedoids(tokens[b : b + 1], 9, tolerance=tolerance)
         assert alone.medoids[0].equal(together.medoids[b])
         assert alone.assignments[0].equal(together.assignments[b])
