@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from centerclip_pl.errors import CheckpointError
 
@@ -10,7 +11,8 @@ from centerclip_pl.errors import CheckpointError
 def fetch_from_hub(name: str, files: Sequence[str], what: str) -> str:
     """The folder of the hub's cache that holds some files of a repository, fetched if need be.
 
-    It fails at once without a network, where ``from_pretrained`` would try again for most of a minute.
+    What the cache holds is taken as it is, without asking whether the hub has something newer. It fails at once without
+    a network, where ``from_pretrained`` would try again for most of a minute.
 
     Args:
         name: the repository's id, e.g. ``openai/clip-vit-base-patch32``.
@@ -34,9 +36,12 @@ def fetch_from_hub(name: str, files: Sequence[str], what: str) -> str:
     )
     try:
         try:
-            return snapshot_download(name, allow_patterns=list(files), local_files_only=True)
+            folder = snapshot_download(name, allow_patterns=list(files), local_files_only=True)
+            if _holds_any(folder, files):
+                return folder
         except LocalEntryNotFoundError:
-            return snapshot_download(name, allow_patterns=list(files))
+            pass
+        return snapshot_download(name, allow_patterns=list(files))
     except HFValidationError as error:
         raise CheckpointError(f"{what}={name}: there is no such folder, and it is no hub id", elsewhere) from error
     except GatedRepoError as error:
@@ -53,6 +58,15 @@ def fetch_from_hub(name: str, files: Sequence[str], what: str) -> str:
         raise CheckpointError(
             f"{what}={name}: there is no such folder, and it cannot be downloaded: {first_line(error)}", elsewhere
         ) from error
+
+
+def _holds_any(folder: str, files: Sequence[str]) -> bool:
+    """Whether something of `files` is there: other programs may have put other parts of the repository into the cache.
+
+    Each of them brings config.json, so that says nothing unless it is all that is wanted.
+    """
+    telling = [name for name in files if name != "config.json"] or files
+    return any(True for name in telling for _ in Path(folder).glob(name))
 
 
 def first_line(error: Exception) -> str:

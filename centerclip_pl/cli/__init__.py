@@ -38,9 +38,19 @@ def main(args: Sequence[str] | None = None) -> None:
     except CenterCLIPError as error:
         _fail(str(error))
     except ArgumentError as error:
-        _fail(f"{error}\n  -> `centerclip {words[0]} --help` lists the options")
+        lists = {"train": "fit", "eval": "test"}.get(words[0], words[0])
+        _fail(f"{error}\n  -> `centerclip {lists} --help` lists the options")
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        _finish_wandb()
+
+
+def _finish_wandb() -> None:
+    # Left to the end of the process, W&B prints a footer of its own, whatever its settings say.
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and getattr(wandb, "run", None) is not None:
+        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
 
 
 def _run(words: list[str]) -> None:

@@ -42,5 +42,6 @@ def new_run_dir(base: Path, *names: str | None) -> Path:
 
 
 def forget_run_dir() -> None:
-    """Lets the next run of this process have a folder of its own."""
-    os.environ.pop(_INHERITED, None)
+    """Lets the next run of this process have a folder of its own; not in the other ranks of a run, which inherit it."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        os.environ.pop(_INHERITED, None)

@@ -59,12 +59,15 @@ def kept_tokens(model: TextVideoRetrieval, frames: Tensor) -> Tensor:
 
 
 def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
-    """Draws a video's frames, a row a segment, kept patches bright and the others dimmed.
+    """Draws a video as film strips: each segment's frames, and below each frame what is kept of it.
+
+    Kept patches are bright and outlined, the others grey and dark. Segments stand side by side, in as many lines as
+    they need.
 
     Args:
         frames: uint8 ``[T, 3, H, W]``.
-        kept: bool ``[S, D, grid, grid]``.
-        path: the PNG file to write.
+        kept: bool ``[S, D, grid, grid]``, with S * D = T.
+        path: the PNG file to write; it appears whole or not at all.
         title: above the picture.
     """
     import matplotlib
@@ -73,32 +76,64 @@ def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     segments, each, grid, _ = kept.shape
-    side = frames.shape[-1]
-    bright = kept.numpy().repeat(side // grid, axis=2).repeat(side // grid, axis=3)  # (S, D, H, W)
-    pictures = (
-        frames.permute(0, 2, 3, 1).reshape(segments, each, side, side, 3).numpy()
-    )  # (T, 3, H, W) -> (S, D, H, W, 3)
-    grey = pictures.mean(axis=-1, keepdims=True) * 0.25 + 18
-    shown = np.where(bright[..., None], pictures, grey).astype(np.uint8)
-    figure, axes = plt.subplots(
-        segments, 2 * each, figsize=(1.7 * 2 * each, 1.75 * segments + 0.9), squeeze=False, layout="constrained"
-    )
-    for s in range(segments):
-        for d in range(each):
-            for column, picture in ((d, pictures[s, d]), (each + d, shown[s, d])):
-                axes[s, column].imshow(picture, interpolation="nearest")
-                axes[s, column].set_xticks([])
-                axes[s, column].set_yticks([])
-                if s == 0:
-                    half = "frame" if column < each else "kept of frame"
-                    axes[s, column].set_title(f"{half} {d + 1}", fontsize=9)
-        share = kept[s].float().mean().item()
-        axes[s, 0].set_ylabel(f"segment {s + 1}\n{int(kept[s].sum())} tokens, {share:.0%}", fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    a_line = min(segments, max(1, _FRAMES_A_LINE // each))
+    lines = math.ceil(segments / a_line)
+    width, height = max(each * _INCHES * a_line + 0.7, 6.0), lines * (2 * _INCHES + 0.35) + 0.6
+    figure, axes = plt.subplots(lines, a_line, figsize=(width, height), squeeze=False, layout="constrained")
+    pictures = frames.permute(0, 2, 3, 1).unflatten(0, (segments, each)).numpy()  # (T, 3, H, W) -> (S, D, H, W, 3)
+    for s, ax in enumerate(axes.flat):
+        if s >= segments:
+            ax.axis("off")
+            continue
+        _draw_segment(ax, pictures[s], kept[s].numpy())
+        first, last = s * each + 1, (s + 1) * each
+        covers = f"frame {first}" if each == 1 else f"frames {first} to {last}"
+        ax.set_title(f"segment {s + 1}: {covers}", fontsize=9, color=_INK, pad=4)
+        if s % a_line:
+            ax.set_yticks([])
+    figure.suptitle(title, fontsize=10, color=_INK)
     part = path.with_name(f".{path.name}.part")
-    figure.savefig(part, dpi=110, format="png")
-    plt.close(figure)
-    os.replace(part, path)
+    try:
+        figure.savefig(part, dpi=120, format="png", facecolor="white")
+        os.replace(part, path)
+    finally:
+        plt.close(figure)
+        part.unlink(missing_ok=True)
+
+
+def _draw_segment(ax: Axes, pictures: np.ndarray, kept: np.ndarray) -> None:
+    """A segment's frames ``[D, H, W, 3]`` in a row, and below them the same with ``kept [D, grid, grid]`` alone bright."""
+    each, height, side, _ = pictures.shape
+    grid = kept.shape[1]
+    patch, gap = side // grid, max(2, side // 32)
+    canvas = np.full((2 * height + gap, each * (side + gap) - gap, 3), 255, dtype=np.uint8)
+    bright = np.zeros((each, height, side, 1), dtype=bool)
+    bright[:, : grid * patch, : grid * patch, 0] = kept.repeat(patch, axis=1).repeat(patch, axis=2)
+    dark = pictures.mean(axis=-1, keepdims=True) * 0.22 + 14
+    shown = np.where(bright, pictures, dark).astype(np.uint8)
+    for d in range(each):
+        left, top = d * (side + gap), height + gap
+        canvas[:height, left : left + side] = pictures[d]
+        canvas[top:, left : left + side] = shown[d]
+        ax.add_collection(LineCollection(_outline(kept[d], left - 0.5, top - 0.5, patch), colors=_EDGE, linewidths=0.9))
+    ax.imshow(canvas, interpolation="nearest" if side < 150 else "antialiased")
+    ax.set_xticks([])
+    ax.set_yticks([height / 2, height * 1.5 + gap], ["video", "kept"], rotation=90, va="center", fontsize=9, color=_INK)
+    ax.tick_params(length=0)
+    ax.set_frame_on(False)
+
+
+def _outline(kept: np.ndarray, left: float, top: float, patch: int) -> list[list[tuple[float, float]]]:
+    """The borders between kept and dropped patches of a ``[grid, grid]`` mask, as line segments ``[(x, y), (x, y)]``."""
+    padded = np.pad(kept, 1)
+    lines = []
+    for row, column in np.argwhere(padded[:, 1:] != padded[:, :-1]):  # upright, between column - 1 and column
+        x, y = left + column * patch, top + (row - 1) * patch
+        lines.append([(x, y), (x, y + patch)])
+    for row, column in np.argwhere(padded[1:] != padded[:-1]):  # level, between row - 1 and row
+        x, y = left + (column - 1) * patch, top + row * patch
+        lines.append([(x, y), (x + patch, y)])
+    return lines
 
 
 def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")) -> None:

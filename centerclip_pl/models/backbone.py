@@ -41,15 +41,12 @@ def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPMo
     else:
         fetch_from_hub(backbone, ["config.json"], "backbone")  # says at once what is wrong, if something is
     try:
-        loaded: Any = CLIPModel.from_pretrained(
-            backbone, dtype=torch.float32, attn_implementation=attention, output_loading_info=True
-        )
+        model, report = _read(backbone, attention)
     except Exception as error:  # safetensors, pickle, the hub's client and transformers raise many classes between them
         raise CheckpointError(
             f"backbone={backbone}: its weights cannot be read: {first_line(error)}",
             "copy or download it again; config.json and model.safetensors must be whole",
         ) from error
-    model, report = loaded
     absent = sorted(report["missing_keys"]) + sorted(map(str, report.get("mismatched_keys", ())))
     if absent:
         raise CheckpointError(
@@ -58,3 +55,24 @@ def load_backbone(backbone: str | CLIPConfig, attention: str = "sdpa") -> CLIPMo
             "give a CLIP model with both towers",
         )
     return model
+
+
+def _read(backbone: str, attention: str) -> tuple[CLIPModel, dict[str, Any]]:
+    """The model and transformers' report on missing weights; the hub is asked only for what is not on this machine."""
+
+    def read(local: bool) -> Any:
+        return CLIPModel.from_pretrained(
+            backbone,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            output_loading_info=True,
+            local_files_only=local,
+        )
+
+    try:
+        loaded: tuple[CLIPModel, dict[str, Any]] = read(local=True)
+    except OSError:
+        if Path(backbone).is_dir():
+            raise
+        loaded = read(local=False)
+    return loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 from transformers import CLIPConfig
 
 import centerclip_pl.tokens
-from centerclip_pl.errors import CheckpointError
+from centerclip_pl.errors import CheckpointError, ConfigError
 from centerclip_pl.tokens import Reducer
-from centerclip_pl.training.module import TextVideoRetrieval
+from centerclip_pl.training.module import ARCHITECTURE_VERSION, TextVideoRetrieval
+
+_OURS = "use a checkpoint that this package wrote, such as runs/.../checkpoints/best.ckpt"
+_ANOTHER = "use another checkpoint of the run"
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -25,19 +29,34 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path}: there is no such file", "look into the run's checkpoints folder")
     try:
+        with path.open("rb") as file:
+            begins_as_archive = file.read(4) == b"PK\x03\x04"
+        if not begins_as_archive:  # torch would take it for its format of before 2020, and blame its first bytes
+            raise CheckpointError(f"checkpoint {path}: is no checkpoint at all", _OURS)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named is None:
+            raise CheckpointError(f"checkpoint {path}: cannot be read: the file is damaged", _ANOTHER) from error
         raise CheckpointError(
-            f"checkpoint {path}: holds more than tensors and plain values, which could run code; not loaded",
-            "use a checkpoint that this package wrote",
+            f"checkpoint {path}: holds more than tensors and plain values ({named[1]}), which could run code; not loaded",
+            _OURS,
         ) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, OSError and others for damaged archives
         raise CheckpointError(
-            f"checkpoint {path}: cannot be read ({type(error).__name__}): the file is damaged or cut off",
-            "use another checkpoint of the run",
+            f"checkpoint {path}: cannot be read ({type(error).__name__}): the file is damaged or cut off", _ANOTHER
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content or "centerclip" not in content:
-        raise CheckpointError(f"checkpoint {path}: was not written by this package")
+        raise CheckpointError(f"checkpoint {path}: was not written by this package", _OURS)
+    plan = content["centerclip"]
+    version = plan.get("version") if isinstance(plan, dict) else None
+    if version != ARCHITECTURE_VERSION:
+        raise CheckpointError(
+            f"checkpoint {path}: has the format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
+            "use the version of centerclip-pl that wrote it",
+        )
     return content
 
 
@@ -98,5 +117,8 @@ def _reducer(path: str | Path, name: str, options: dict[str, Any]) -> Reducer:
     kind = getattr(centerclip_pl.tokens, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Reducer)):
         raise CheckpointError(f"checkpoint {path}: needs the reducer {name!r}, which this version does not have")
-    reducer: Reducer = kind(**options)
+    try:
+        reducer: Reducer = kind(**options)
+    except (TypeError, ConfigError) as error:  # options of another version
+        raise CheckpointError(f"checkpoint {path}: its reducer {name} cannot be built: {error}") from error
     return reducer

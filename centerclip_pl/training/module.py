@@ -22,6 +22,8 @@ from centerclip_pl.types import Batch, VideoEmbedding
 HEADS = ("meanP",)
 PATCHES = ("2d",)
 ATTENTION = ("sdpa", "eager")
+ARCHITECTURE_VERSION = 1
+"""Of what `TextVideoRetrieval.architecture` returns; it rises when an older reader would misunderstand."""
 
 
 class TextVideoRetrieval(L.LightningModule):
@@ -233,7 +235,7 @@ class TextVideoRetrieval(L.LightningModule):
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint needs to build this module again without its backbone's files: plain values only."""
         return {
-            "version": 1,
+            "version": ARCHITECTURE_VERSION,
             "clip_config": self.clip_config.to_dict(),
             "reduction": [{"name": type(r).__name__, "options": r.options()} for r in self.reducers],  # type: ignore[operator]
             "head": self.head,

@@ -40,6 +40,11 @@ class OptimizerOptions:
             raise ConfigError(f"optimizer.learning_rate is {self.learning_rate}, but must be positive")
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"optimizer.warmup is {self.warmup}, but must be a share of all steps, 0 to below 1")
+        for name in ("clip_scale", "weight_decay", "eps"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}, but cannot be negative")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"optimizer.betas is {list(self.betas)}, but must be two numbers from 0 to below 1")
         if not 0 <= self.floor <= self.learning_rate:
             raise ConfigError(f"optimizer.floor is {self.floor}, but must lie between 0 and the learning rate")
 

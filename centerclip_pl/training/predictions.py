@@ -49,6 +49,9 @@ def read_embeddings(folder: str | Path) -> Embeddings:
         videos, texts = pd.read_parquet(folder / _VIDEOS), pd.read_parquet(folder / _TEXTS)
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{folder}: no whole set of embeddings: {error}", "run `centerclip predict` again") from error
+    absent = {"segments", "mask", "text", "video_of_text"} - tensors.keys()
+    if absent:
+        raise DataError(f"{folder / _TENSORS}: has no {', '.join(sorted(absent))}", "run `centerclip predict` again")
     if len(videos) != len(tensors["segments"]) or len(texts) != len(tensors["text"]):
         raise DataError(f"{folder}: tables and embeddings are of different runs", "run `centerclip predict` again")
     return Embeddings(

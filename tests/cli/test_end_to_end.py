@@ -156,3 +156,42 @@ def test_mistakes_get_one_message(
     assert "Traceback" not in message
     for part in says:
         assert part in message
+
+
+def test_a_broken_video_ends_the_run_before_training_or_is_dropped_and_listed(
+    tiny_custom: Path,
+    tiny_backbone: Path,
+    broken_videos: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from centerclip_pl.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    good = [line.split(",") for line in tiny_custom.read_text().splitlines()]
+    rows = [",".join(good[0])] + [",".join([str(tiny_custom.parent / line[0]), *line[1:]]) for line in good[1:]]
+    rows += [f"{broken_videos['cut']},a clip that was cut off,train", "absent.mp4,a clip that is not there,test"]
+    captions = tmp_path / "captions.csv"
+    captions.write_text("\n".join(rows) + "\n")
+    words = ["train", "--dataset", "custom", "--experiments", str(EXPERIMENTS), f"--data.captions={captions}"]
+    words += [f"--model.backbone={tiny_backbone}", "--data.batch_size=4", "--data.num_workers=0"]
+    words += ["--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--run_dir=refused"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    for part in ("cut.mp4", "absent.mp4", "on_bad_video=drop"):
+        assert part in message
+    assert not list(tmp_path.rglob("*.ckpt"))
+    assert not (tmp_path / "refused/results.json").exists()
+
+    main([*words, "--run_dir=dropped", "--data.on_bad_video=drop"])
+    counts = json.loads((tmp_path / "dropped/results.json").read_text())["counts"]
+    assert {(Path(bad["path"]).name, bad["split"]) for bad in counts["bad_videos"]} == {
+        ("cut.mp4", "train"),
+        ("absent.mp4", "test"),
+    }
+    assert counts["videos"] == 2
+    assert counts["missing_videos"] == 1
