@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -78,7 +79,12 @@ class RetrievalCLI(LightningCLI):
             save_config_callback=SaveRunConfig,
             seed_everything_default=0,
             trainer_defaults={"gradient_clip_val": 1.0, "enable_model_summary": False, "log_every_n_steps": 10},
-            parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+            parser_kwargs={
+                "parser_mode": "omegaconf+",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "prog": "centerclip",
+            },
             args=args,
         )
 
@@ -115,6 +121,7 @@ class RetrievalCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        _check_data(config.data, self.subcommand)
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
@@ -200,6 +207,15 @@ class RetrievalCLI(LightningCLI):
         """Says where the embeddings lie."""
         if self.trainer.is_global_zero:
             print(f"embeddings: {self.run_dir / 'predictions'}", flush=True)
+
+
+def _check_data(data: Namespace | None, stage: str) -> None:
+    # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
+    if data is None:
+        raise ConfigError("no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS")
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+        kind: Any = locate(data.class_path)
+        kind(**data.init_args.as_dict()).check(stage)
 
 
 def _tokenizer_of(backbone: Any) -> str:

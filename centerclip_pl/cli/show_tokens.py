@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from jsonargparse import auto_cli
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor, nn
 
 from centerclip_pl.errors import ConfigError, VideoError
@@ -18,6 +23,10 @@ from centerclip_pl.training.module import TextVideoRetrieval
 from centerclip_pl.video.decode import read_frames
 from centerclip_pl.video.sampling import uniform_indices
 from centerclip_pl.video.transforms import resize_and_crop
+
+_FRAMES_A_LINE = 12
+_INCHES = 1.35  # side of a frame
+_INK, _EDGE = "#222222", "#ffd400"
 
 
 def kept_tokens(model: TextVideoRetrieval, frames: Tensor) -> Tensor:
@@ -70,16 +79,12 @@ def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
         path: the PNG file to write; it appears whole or not at all.
         title: above the picture.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    segments, each, grid, _ = kept.shape
+    segments, each = kept.shape[:2]
     a_line = min(segments, max(1, _FRAMES_A_LINE // each))
     lines = math.ceil(segments / a_line)
     width, height = max(each * _INCHES * a_line + 0.7, 6.0), lines * (2 * _INCHES + 0.35) + 0.6
-    figure, axes = plt.subplots(lines, a_line, figsize=(width, height), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.09, wspace=0.0))
+    axes = figure.subplots(lines, a_line, squeeze=False)
     pictures = frames.permute(0, 2, 3, 1).unflatten(0, (segments, each)).numpy()  # (T, 3, H, W) -> (S, D, H, W, 3)
     for s, ax in enumerate(axes.flat):
         if s >= segments:
@@ -87,35 +92,34 @@ def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
             continue
         _draw_segment(ax, pictures[s], kept[s].numpy())
         first, last = s * each + 1, (s + 1) * each
-        covers = f"frame {first}" if each == 1 else f"frames {first} to {last}"
-        ax.set_title(f"segment {s + 1}: {covers}", fontsize=9, color=_INK, pad=4)
+        covers = "" if each == 1 else f": frames {first} to {last}"
+        ax.set_title(f"segment {s + 1}{covers}", fontsize=9, color=_INK, pad=4)
         if s % a_line:
             ax.set_yticks([])
     figure.suptitle(title, fontsize=10, color=_INK)
     part = path.with_name(f".{path.name}.part")
     try:
-        figure.savefig(part, dpi=120, format="png", facecolor="white")
+        figure.savefig(part, dpi=120, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.12)
         os.replace(part, path)
     finally:
-        plt.close(figure)
         part.unlink(missing_ok=True)
 
 
 def _draw_segment(ax: Axes, pictures: np.ndarray, kept: np.ndarray) -> None:
-    """A segment's frames ``[D, H, W, 3]`` in a row, and below them the same with ``kept [D, grid, grid]`` alone bright."""
+    """A segment's frames ``[D, H, W, 3]`` in a row, below them what ``kept [D, grid, grid]`` says of each."""
     each, height, side, _ = pictures.shape
     grid = kept.shape[1]
     patch, gap = side // grid, max(2, side // 32)
     canvas = np.full((2 * height + gap, each * (side + gap) - gap, 3), 255, dtype=np.uint8)
     bright = np.zeros((each, height, side, 1), dtype=bool)
     bright[:, : grid * patch, : grid * patch, 0] = kept.repeat(patch, axis=1).repeat(patch, axis=2)
-    dark = pictures.mean(axis=-1, keepdims=True) * 0.22 + 14
+    dark = pictures.mean(axis=-1, keepdims=True) * 0.3 + 22
     shown = np.where(bright, pictures, dark).astype(np.uint8)
     for d in range(each):
         left, top = d * (side + gap), height + gap
         canvas[:height, left : left + side] = pictures[d]
         canvas[top:, left : left + side] = shown[d]
-        ax.add_collection(LineCollection(_outline(kept[d], left - 0.5, top - 0.5, patch), colors=_EDGE, linewidths=0.9))
+        ax.add_collection(LineCollection(_outline(kept[d], left - 0.5, top - 0.5, patch), colors=_EDGE, linewidths=0.8))
     ax.imshow(canvas, interpolation="nearest" if side < 150 else "antialiased")
     ax.set_xticks([])
     ax.set_yticks([height / 2, height * 1.5 + gap], ["video", "kept"], rotation=90, va="center", fontsize=9, color=_INK)
@@ -124,7 +128,7 @@ def _draw_segment(ax: Axes, pictures: np.ndarray, kept: np.ndarray) -> None:
 
 
 def _outline(kept: np.ndarray, left: float, top: float, patch: int) -> list[list[tuple[float, float]]]:
-    """The borders between kept and dropped patches of a ``[grid, grid]`` mask, as line segments ``[(x, y), (x, y)]``."""
+    """The borders between kept and dropped patches of a ``[grid, grid]`` mask, as lines ``[(x, y), (x, y)]``."""
     padded = np.pad(kept, 1)
     lines = []
     for row, column in np.argwhere(padded[:, 1:] != padded[:, :-1]):  # upright, between column - 1 and column
@@ -149,15 +153,30 @@ def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")
     if not video.is_file():
         raise VideoError(video, "there is no such file", "name a video file")
     model = load_checkpoint(checkpoint)
-    raw = read_frames(video, lambda available: uniform_indices(available, model.num_frames))
-    frames = resize_and_crop(raw, model.image_size)
+    available = 0
+
+    def choose(count: int) -> list[int]:
+        nonlocal available
+        available = count
+        return uniform_indices(count, model.num_frames)
+
+    frames = resize_and_crop(read_frames(video, choose), model.image_size)
     kept = kept_tokens(model, frames)
-    output.parent.mkdir(parents=True, exist_ok=True)
     reducer = next(r for r in model.reducers if isinstance(r, KMedoids))
+    share = kept.float().mean().item()
     title = (
-        f"{video.name}: k-medoids after block {reducer.after_block}, {kept.sum()} of {kept.numel()} patch tokens kept"
+        f"{video.name}: k-medoids after block {reducer.after_block} keeps {reducer.clusters} of {kept[0].numel()} "
+        f"patch tokens a segment ({share:.0%})"
     )
-    draw(frames, kept, output, title)
+    if available < model.num_frames:
+        title += f"\nthe video has {available} frames; the last one is repeated"
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        draw(frames, kept, output, title)
+    except OSError as error:
+        raise ConfigError(
+            f"output {output} cannot be written: {error}", "name another file: --output=FILE.png"
+        ) from error
     print(output)
 
 

@@ -40,12 +40,14 @@ class Custom(RetrievalDataModule):
 
     def __init__(
         self,
-        captions: str,
+        captions: str = "",
         root: str | None = None,
         split: Literal["train", "val", "test"] = "train",
         val_videos: int | float = 0.1,
         **kwargs: Any,
     ) -> None:
+        if not captions:
+            raise ConfigError("no caption file was given", "name a CSV or JSONL file: --data.captions=my.csv")
         super().__init__(root=str(Path(captions).parent) if root is None else root, val_videos=val_videos, **kwargs)
         if split not in _SPLITS:
             raise ConfigError(f"split={split!r}: must be one of {', '.join(_SPLITS)}")

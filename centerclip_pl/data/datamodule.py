@@ -169,13 +169,28 @@ class RetrievalDataModule(L.LightningDataModule):
         tags = table["tag"].fillna("").astype(str)
         return {tag: table.index[tags == tag].tolist() for tag in sorted(set(tags) - {""})}
 
+    def check(self, stage: str | None = None) -> None:
+        """Make generated files, read the captions and check the videos of the splits that a stage needs.
+
+        Needs neither the model nor the tokenizer, so that it can come before anything that takes long.
+
+        Args:
+            stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None: all splits.
+
+        Raises:
+            DataError: something is absent or broken; the text says what to do.
+        """
+        self.ensure_files()
+        self._splits.require(self._splits_of(stage))
+
     # What Lightning calls.
 
     def prepare_data(self) -> None:
         """Make generated files, and check the videos once a machine; the other processes find the results on disk."""
-        self.ensure_files()
         if self.trainer is not None and self.trainer.state.fn is not None:
-            self._splits.require(self._splits_of(self.trainer.state.fn.value))
+            self.check(self.trainer.state.fn.value)
+        else:
+            self.ensure_files()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the captions and check the videos of the splits that this stage needs.

@@ -41,7 +41,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if named is None:
             raise CheckpointError(f"checkpoint {path}: cannot be read: the file is damaged", _ANOTHER) from error
         raise CheckpointError(
-            f"checkpoint {path}: holds more than tensors and plain values ({named[1]}), which could run code; not loaded",
+            f"checkpoint {path}: holds more than tensors and plain data ({named[1]}), which could run code: not loaded",
             _OURS,
         ) from error
     except Exception as error:  # torch raises RuntimeError, EOFError, OSError and others for damaged archives
@@ -54,7 +54,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     version = plan.get("version") if isinstance(plan, dict) else None
     if version != ARCHITECTURE_VERSION:
         raise CheckpointError(
-            f"checkpoint {path}: has the format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
+            f"checkpoint {path}: has format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
             "use the version of centerclip-pl that wrote it",
         )
     return content
