@@ -121,7 +121,7 @@ class RetrievalCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        _check_data(config.data, self.subcommand)
+        _check_data(config.data, str(self.subcommand))
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
