@@ -94,7 +94,7 @@ def test_each_failure_says_what_to_do(
     local: Exception, remote: Exception, says: str, next_step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, local, remote)
-    with pytest.raises(CheckpointError, match=f"(?s)^backbone=some/model: .*{says}") as caught:
+    with pytest.raises(CheckpointError, match=f"(?m)^backbone=some/model: .*{says}") as caught:
         fetch_from_hub("some/model", ["config.json"], "backbone")
     assert "\n" not in caught.value.problem
     assert caught.value.next_step is not None

@@ -72,7 +72,7 @@ def test_a_file_that_was_cut_off(folder: Path, kept: float) -> None:
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(CheckpointError, match=f"{folder}: its weights cannot be read") as caught:
+    with pytest.raises(CheckpointError, match=f"{folder}: cannot be read") as caught:
         load_backbone(str(folder))
     assert "again" in str(caught.value.next_step)
     assert len(caught.value.problem) < 500
@@ -80,26 +80,27 @@ def test_a_file_that_was_cut_off(folder: Path, kept: float) -> None:
 
 def test_a_folder_without_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=f"{folder}: its weights cannot be read: .*model.safetensors"):
+    with pytest.raises(CheckpointError, match=f"{folder}: cannot be read: .*model.safetensors"):
         load_backbone(str(folder))
 
 
-def test_a_configuration_that_is_no_json(folder: Path) -> None:
-    (folder / "config.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "", "[]", "\x00"])
+def test_a_configuration_that_is_none(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=str(folder)):
         load_backbone(str(folder))
 
 
 def test_the_text_tower_alone(config: CLIPConfig, tmp_path: Path) -> None:
     CLIPTextModelWithProjection(config.text_config).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=f"{tmp_path}.*clip_text_model"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: is a model of type 'clip_text_model', not"):
         load_backbone(str(tmp_path))
 
 
 def test_another_architecture(tmp_path: Path) -> None:
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     BertModel(BertConfig(vocab_size=10, **sizes)).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=f"{tmp_path}.*bert"):
+    with pytest.raises(CheckpointError, match=f"{tmp_path}: is a model of type 'bert', not 'clip'"):
         load_backbone(str(tmp_path))
 
 
@@ -109,17 +110,17 @@ def edit(folder: Path, **changes: Any) -> None:
     save_file({k: t for k, t in tensors.items() if t is not None}, folder / "model.safetensors", {"format": "pt"})
 
 
-def test_missing_weights_are_named(folder: Path) -> None:
+def test_missing_weights_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     edit(folder, visual_projection__weight=None, logit_scale=None)
-    with pytest.raises(CheckpointError, match="2 weights are missing.*logit_scale, visual_projection.weight"):
+    with pytest.raises(CheckpointError, match=r"2 weights are missing.*logit_scale, visual_projection.weight"):
         load_backbone(str(folder))
+    assert caplog.text == ""  # it is all in the error
 
 
 def test_weights_of_another_shape(folder: Path) -> None:
     edit(folder, visual_projection__weight=torch.zeros(23, 16))
-    with pytest.raises(CheckpointError, match=str(folder)) as caught:
+    with pytest.raises(CheckpointError, match=r"1 weights are missing or of another shape.*visual_projection.weight"):
         load_backbone(str(folder))
-    assert "visual_projection" in caught.value.problem
 
 
 # The hub -------------------------------------------------------------------------------------------------------------
@@ -159,7 +160,7 @@ def test_a_cached_model_needs_no_network(folder: Path, clip: CLIPModel, cache: P
 
 @pytest.mark.usefixtures("cache", "no_network")
 def test_a_model_that_cannot_be_downloaded() -> None:
-    with pytest.raises(CheckpointError, match="backbone=someone/absent: .*cannot be downloaded") as caught:
+    with pytest.raises(CheckpointError, match=r"backbone=someone/absent: .*cannot be downloaded") as caught:
         load_backbone("someone/absent")
     assert "--local-dir" in str(caught.value.next_step)
 
@@ -174,7 +175,7 @@ def test_what_is_asked_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(CheckpointError, match="backbone=someone/clip.*no space left"):
+    with pytest.raises(CheckpointError, match=r"backbone=someone/clip.*no space left"):
         load_backbone("someone/clip")
     assert json.dumps(asked)
     assert asked[0] == ("someone/clip", {"allow_patterns": ["config.json"], "local_files_only": True})

@@ -61,6 +61,6 @@ def test_padding_changes_nothing(tower: TextTower) -> None:
 def test_captions_that_are_too_long_are_refused(tower: TextTower) -> None:
     assert tower.context_length == 32
     ids = torch.zeros(2, 33, dtype=torch.int64)
-    with pytest.raises(ConfigError, match="33 tokens.*takes 32") as caught:
+    with pytest.raises(ConfigError, match=r"33 tokens.*takes 32") as caught:
         tower(ids, torch.ones_like(ids))
     assert "max_words" in str(caught.value.next_step)

@@ -44,8 +44,10 @@ def test_without_reducers_a_segment_is_a_frame(clip: CLIPModel) -> None:
     assert mask.all()
 
 
+# Both members of a cluster of two are equally good medoids, up to rounding, and where a segment has more than 25 tokens
+# rounding decides (see `pairwise_distances`). So what is compared here between different ways of computing has fewer.
 @torch.no_grad()
-@pytest.mark.parametrize("reducers", [(), (KMedoids(2, 3, 7),)])
+@pytest.mark.parametrize("reducers", [(), (KMedoids(2, 6, 7),)])
 def test_uint8_frames_are_normalised(clip: CLIPModel, reducers: tuple[Reducer, ...]) -> None:
     video = tower(clip, *reducers)
     torch.testing.assert_close(video(raw()).segments, video(normalised(raw())).segments, atol=1e-5, rtol=1e-5)
@@ -53,9 +55,9 @@ def test_uint8_frames_are_normalised(clip: CLIPModel, reducers: tuple[Reducer, .
 
 @torch.no_grad()
 def test_each_video_by_itself(clip: CLIPModel) -> None:
-    video = tower(clip, KMedoids(1, 3, 9), KMedoids(3, 1, 4))
+    video = tower(clip, KMedoids(1, 6, 9), KMedoids(3, 3, 4))
     together = video(raw(3)).segments
-    assert together.shape == (3, 1, 24)
+    assert together.shape == (3, 3, 24)
     alone = torch.cat([video(raw(3)[k : k + 1]).segments for k in range(3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(together[0], together[1])
@@ -83,7 +85,7 @@ def test_another_number_of_frames(clip: CLIPModel) -> None:
     assert twelve.shape == (2, 3, 24)
     assert torch.equal(video(raw()).segments, first)
     assert torch.equal(tower(clip, KMedoids(2, 3, 7), num_frames=12)(raw(frames=12)).segments, twelve)
-    with pytest.raises(ConfigError, match="clusters is 33.*only 32 tokens"):
+    with pytest.raises(ConfigError, match=r"clusters is 33.*only 32 tokens"):
         tower(clip, KMedoids(2, 3, 33), num_frames=12)(raw())  # 64 tokens at 12 frames, 32 at 6
 
 
