@@ -64,6 +64,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt -e '.[dev]' || failed centerclip-pl; \
 	touch $@
 
+# glibc hands every large tensor back to the system when it is freed, and fetches (and zeroes) its pages anew in the next
+# step. Keeping them makes a training step on a CPU about a fifth shorter.
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := 17179869184
+
 ##@ Training and evaluating
 train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... BACKBONE=... ARGS="..."
 	@$(CLI) train --dataset $(DATASET) $(PARTS) $(ARGS)
