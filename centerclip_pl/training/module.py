@@ -137,17 +137,30 @@ class TextVideoRetrieval(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Symmetric cross entropy over the global batch."""
+        try:
+            loss = self._loss(batch)
+            if not torch.isfinite(loss):
+                raise NonFiniteError(
+                    f"the loss is {loss.item()}", "lower the learning rate, or train in 32-bit precision"
+                )
+        except NonFiniteError as error:  # also from clustering, or from a clip without a segment that counts
+            where = f"at step {self.global_step}, on videos {', '.join(self._names(batch))}"
+            raise NonFiniteError(f"{error.problem}; {where}", error.next_step) from error
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch["frames"]))
+        return loss
+
+    def _loss(self, batch: Batch) -> Tensor:
         video = self.encode_video(batch["frames"], batch["frame_mask"])
         text = self.encode_text(batch["input_ids"], batch["attention_mask"])
         everywhere = VideoEmbedding(gather_with_grad(video.segments), gather_with_grad(video.mask))
-        loss = symmetric_cross_entropy(self.similarity(gather_with_grad(text), everywhere))
-        if not torch.isfinite(loss):
-            raise NonFiniteError(
-                f"the loss is {loss.item()} at step {self.global_step}, on videos {batch['video_ids'].tolist()}",
-                "lower the learning rate, or train in 32-bit precision",
-            )
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch["frames"]))
-        return loss
+        return symmetric_cross_entropy(self.similarity(gather_with_grad(text), everywhere))
+
+    def _names(self, batch: Batch) -> list[str]:
+        """The ids of a training batch's videos as the dataset has them, or their rows where there is no datamodule."""
+        rows: list[int] = batch["video_ids"].tolist()
+        datamodule = getattr(self._trainer, "datamodule", None)
+        names = None if datamodule is None else datamodule.videos("train")
+        return [str(row) if names is None else names[row] for row in rows]
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         with torch.no_grad():
@@ -199,7 +212,6 @@ class TextVideoRetrieval(L.LightningModule):
         self._report("test", self.test_metrics)
 
     def _report(self, stage: str, metrics: RetrievalMetrics) -> None:
-        # The metric has synchronised itself: every process logs the same numbers.
         figures = metrics.compute()
         datamodule = getattr(self.trainer, "datamodule", None)
         tagged = {} if datamodule is None else datamodule.tagged_texts(stage)
@@ -207,9 +219,11 @@ class TextVideoRetrieval(L.LightningModule):
             for tag, text_ids in tagged.items():
                 subset = metrics.compute_subset(torch.as_tensor(text_ids))
                 figures |= {key.replace("t2v/", f"t2v_{tag}/"): value for key, value in subset.items()}
-        self.log_dict({f"{stage}/{key}": float(value) for key, value in figures.items()}, sync_dist=False)
+        # The metric has synchronised itself: every process has the same numbers, of which the largest is that number.
+        self.log_dict({f"{stage}/{key}": float(v) for key, v in figures.items()}, sync_dist=True, reduce_fx="max")
         if stage == "val":
-            self.log("val/R@1", float(figures["t2v/R@1"]), prog_bar=True, logger=False)
+            recall = float(figures["t2v/R@1"])
+            self.log("val/R@1", recall, prog_bar=True, logger=False, sync_dist=True, reduce_fx="max")
             metrics.reset()
 
     def on_test_start(self) -> None:

@@ -212,8 +212,35 @@ def test_a_loss_that_is_not_finite_names_the_videos(make: Make) -> None:
     module = make()
     with torch.no_grad():
         module.logit_scale.fill_(float("nan"))
-    with pytest.raises(NonFiniteError, match=r"the loss is nan at step 0, on videos \[40, 41, 42, 43\]"):
+    with pytest.raises(NonFiniteError, match="the loss is nan; at step 0, on videos 40, 41, 42, 43") as caught:
         module.training_step(make_batch(), 0)
+    assert "learning rate" in str(caught.value.next_step)
+
+    class Data(L.LightningDataModule):
+        def train_dataloader(self) -> DataLoader[Any]:
+            return DataLoader([make_batch(2, first=0)], batch_size=None)  # type: ignore[arg-type]
+
+        def videos(self, split: str) -> list[str]:
+            assert split == "train"
+            return ["one.mp4", "two.mp4"]
+
+    with pytest.raises(NonFiniteError, match=r"on videos one\.mp4, two\.mp4"):
+        trainer(max_steps=1).fit(module, datamodule=Data())
+
+
+def test_what_clustering_refuses_names_the_videos_too(make: Make) -> None:
+    module = make(reduction=KMedoids(2, 3, 7))
+    with torch.no_grad():
+        module.video.vision.encoder.layers[0].mlp.fc1.weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteError, match=r"cannot be clustered; at step 0, on videos 40, 41, 42, 43"):
+        module.training_step(make_batch(), 0)
+
+
+def test_a_clip_without_a_segment_is_named(make: Make) -> None:
+    module, batch = make(reduction=KMedoids(2, 3, 7), segment_mask="last"), make_batch()
+    batch["frame_mask"] = (torch.arange(6) < 1).expand(4, 6)
+    with pytest.raises(NonFiniteError, match=r"no segment that counts.*on videos 40, 41, 42, 43"):
+        module.training_step(batch, 0)
 
 
 # How it learns -------------------------------------------------------------------------------------------------------
