@@ -21,7 +21,7 @@ from centerclip_pl.data.demo.splits import DemoVideo, make_split
 from centerclip_pl.data.demo.world import Scene
 from centerclip_pl.errors import DataError
 
-VERSION = 1
+VERSION = 2
 """Of the generator: a folder that another version wrote is not taken for this one's."""
 SIDE = 128
 FRAMES_PER_SECOND = 12

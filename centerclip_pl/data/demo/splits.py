@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from centerclip_pl.data.demo.captions import reverse_claims, video_claims, word_video
-from centerclip_pl.data.demo.world import Claims, Scene, fits, reverse, sample_scene
+from centerclip_pl.data.demo.world import Claims, Scene, fits, might_fit, reverse, sample_scene
 
 ORDER_SHARE = 0.15
 """Share of each split's videos that come in pairs which differ by order or direction alone."""
@@ -44,8 +44,8 @@ def make_split(split: str, count: int, seed: int, captions_each: int = 1, distin
         count: number of videos.
         seed: of the dataset.
         captions_each: captions of a video.
-        distinct: refuse scenes and captions until every caption fits its own video alone, even when direction is
-            ignored (its twin excepted, which it fits only when direction is ignored).
+        distinct: refuse scenes and captions until every caption fits its own video alone, also for a lenient reader
+            who ignores direction (`might_fit`); its twin it fits for such a reader only.
 
     Returns:
         The videos, twins scattered among the others.
@@ -114,9 +114,9 @@ def _is_distinct(
             if texts & {caption.text for caption in captions}:
                 return False
             for mine, said in group:
-                if any(fits(c.claims, scene, either_direction=True) for c in said):
+                if any(might_fit(c.claims, scene) for c in said):
                     return False
-                if any(fits(c.claims, mine, either_direction=True) for c in captions):
+                if any(might_fit(c.claims, mine) for c in captions):
                     return False
     return True
 
@@ -126,6 +126,8 @@ def find_ambiguous(videos: list[DemoVideo]) -> Iterator[tuple[str, str, str]]:
     for video in videos:
         for caption in video.captions:
             for other in videos:
-                blind = other.video_id != video.twin
-                if other.video_id != video.video_id and fits(caption.claims, other.scene, either_direction=blind):
+                if other.video_id == video.video_id:
+                    continue
+                reads = fits if other.video_id == video.twin else might_fit
+                if reads(caption.claims, other.scene):
                     yield video.video_id, caption.text, other.video_id

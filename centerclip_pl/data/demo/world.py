@@ -8,7 +8,7 @@ to 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import permutations
 
@@ -109,25 +109,47 @@ def is_directed(scene: Scene) -> bool:
     return any(thing.action in DIRECTED for thing in scene.things)
 
 
-def fits(claims: Claims, scene: Scene, *, either_direction: bool = False) -> bool:
-    """Whether everything the claims say is true of the scene (each claim of a different thing).
+def fits(claims: Claims, scene: Scene) -> bool:
+    """Whether everything the claims say is true of the scene (each claim of a different thing)."""
+    return _fit(claims, scene, _fits_thing)
 
-    Args:
-        claims: what a caption says.
-        scene: the scene to compare with.
-        either_direction: also accept the scene played backwards, as a method blind to time would.
+
+def might_fit(claims: Claims, scene: Scene) -> bool:
+    """Whether a lenient reader could take the claims for true, looking at the scene in either direction of time.
+
+    What blinks or changes in its place also "does not move"; what turns from red to blue is also "a blue star"; what
+    blinks also "appears" and "disappears"; what grows was small and is large.
     """
+    return _fit(claims, scene, _might_fit_thing) or _fit(claims, reverse(scene), _might_fit_thing)
+
+
+def _fit(claims: Claims, scene: Scene, fits_thing: Callable[[Claim, Thing], bool]) -> bool:
     if claims.background is not None and claims.background != scene.background:
         return False
-    if _things_fit(claims.things, scene.things):
-        return True
-    return either_direction and _things_fit(claims.things, reverse(scene).things)
-
-
-def _things_fit(claims: tuple[Claim, ...], things: tuple[Thing, ...]) -> bool:
-    if len(claims) > len(things):
+    if len(claims.things) > len(scene.things):
         return False
-    return any(all(map(_fits_thing, claims, chosen)) for chosen in permutations(things, len(claims)))
+    return any(all(map(fits_thing, claims.things, chosen)) for chosen in permutations(scene.things, len(claims.things)))
+
+
+_IN_PLACE = frozenset({"rest", "spin", "blink", "grow", "shrink", "appear", "vanish", "recolour", "morph"})
+
+
+def _might_fit_thing(claim: Claim, thing: Thing) -> bool:
+    shapes = {thing.shape, thing.becomes if thing.action == "morph" else thing.shape}
+    colours = {thing.colour, thing.becomes if thing.action == "recolour" else thing.colour}
+    actions = {thing.action}
+    if thing.action in _IN_PLACE:
+        actions.add("rest")
+    if thing.action == "blink":
+        actions |= {"appear", "vanish"}
+    return (
+        claim.shape in shapes
+        and (claim.colour is None or claim.colour in colours)
+        and (claim.size in (None, thing.size) or thing.action in ("grow", "shrink"))
+        and claim.pattern in (None, thing.pattern)
+        and (claim.action is None or claim.action in actions)
+        and claim.becomes in (None, thing.becomes)
+    )
 
 
 def _fits_thing(claim: Claim, thing: Thing) -> bool:
@@ -168,13 +190,17 @@ def sample_scene(rng: np.random.Generator, *, order: bool = False, frames: tuple
     elif count > 1 and bool(rng.integers(2)):  # the main action is not always in the first lane
         lanes = [thing.across for thing in things]
         things = [replace(thing, across=lane) for thing, lane in zip(things, reversed(lanes), strict=True)]
-    # An even number: no frame lies at half time, where a change would have no before and after to belong to.
-    scene = Scene(
-        _pick(rng, BACKGROUNDS), tuple(things), axis, 2 * int(rng.integers(frames[0] // 2, frames[1] // 2 + 1))
-    )
+    scene = Scene(_pick(rng, BACKGROUNDS), tuple(things), axis, _sample_length(rng, *frames))
     if order and bool(rng.integers(2)):
         scene = reverse(scene)
     return scene
+
+
+def _sample_length(rng: np.random.Generator, least: int, most: int) -> int:
+    # Even: no frame lies at half time, where a change would have no before and after to belong to. Not a multiple of
+    # 16: the 8 frames that are chosen evenly of a scene are then, backwards, those chosen of its reverse.
+    length = 2 * int(rng.integers(least // 2, most // 2 + 1))
+    return length + 2 if length % 16 == 0 else length
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:
@@ -228,10 +254,3 @@ def _pair_up(rng: np.random.Generator, things: list[Thing], main: str) -> list[T
         replace(first, action=action, becomes=None, along=0.2, across=lane),
         replace(second, action=action, becomes=None, along=0.8, across=lane),
     ]
-
-
-def sample_pairs(rng: np.random.Generator) -> Iterator[tuple[Scene, Scene]]:
-    """Endless pairs of a directed scene and its reverse."""
-    while True:
-        scene = sample_scene(rng, order=True)
-        yield scene, reverse(scene)
