@@ -38,12 +38,33 @@ def main(args: Sequence[str] | None = None) -> None:
     except CenterCLIPError as error:
         _fail(str(error))
     except ArgumentError as error:
+        mistake = _find_mistake(error)
+        if mistake is not None:
+            _fail(mistake)
         lists = {"train": "fit", "eval": "test"}.get(words[0], words[0])
         _fail(f"{error}\n  -> `centerclip {lists} --help` lists the options")
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        mistake = _find_mistake(error)
+        if mistake is None:
+            raise
+        _fail(mistake)
     finally:
         _finish_wandb()
+
+
+def _find_mistake(error: BaseException) -> str | None:
+    """What the user can mend about an error that wraps one of ours, or that Lightning raises about options."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CenterCLIPError) or type(seen).__name__ == "MisconfigurationException":
+            return str(seen)
+        # What the parser's errors were raised from is only in their context; elsewhere that may be a defect's neighbour.
+        seen = seen.__cause__ or (
+            seen.__context__ if isinstance(seen, (ArgumentError, TypeError, ValueError)) else None
+        )
+    return None
 
 
 def _finish_wandb() -> None:

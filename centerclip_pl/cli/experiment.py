@@ -35,15 +35,20 @@ def evaluate(words: list[str]) -> None:
     )
     parser.set_defaults(dataset=None)
     options, rest = parser.parse_known_args(words)
-    if options.checkpoint:
+    experiments = Path(options.experiments)
+    beside = None
+    if options.checkpoint is not None:
+        if not Path(options.checkpoint).is_file():
+            raise CheckpointError(f"checkpoint {options.checkpoint}: there is no such file")
         rest = [*rest, f"--ckpt_path={options.checkpoint}"]
-    beside = None if options.checkpoint is None else Path(options.checkpoint).parent.parent / "config.yaml"
-    if beside is not None and not Path(options.checkpoint).is_file():
-        raise CheckpointError(f"checkpoint {options.checkpoint}: there is no such file")
-    if beside is not None and beside.is_file() and not (options.dataset or options.method or options.backbone):
-        configs = ["--config", str(beside)]
+        beside = Path(options.checkpoint).parent.parent / "config.yaml"
+    if beside is not None and beside.is_file():
+        # The run's own options, with only what was named in their place.
+        named = (("dataset", options.dataset), ("method", options.method), ("backbone", options.backbone))
+        files = [beside, *(_file(experiments, part, name) for part, name in named if name)]
+        configs = [word for file in files for word in ("--config", str(file))]
     else:
-        configs = compose(Path(options.experiments), options.dataset or "demo", options.method, options.backbone)
+        configs = compose(experiments, options.dataset or "demo", options.method, options.backbone)
 
     from centerclip_pl.cli.lightning import run
 
@@ -52,7 +57,9 @@ def evaluate(words: list[str]) -> None:
 
 def _parser(command: str, more: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"centerclip {command}", description=f"{(train if command == 'train' else evaluate).__doc__} {more}"
+        prog=f"centerclip {command}",
+        allow_abbrev=False,  # --data=CLASS is LightningCLI's, not --dataset
+        description=f"{(train if command == 'train' else evaluate).__doc__} {more}",
     )
     parser.add_argument("--dataset", default="demo", help="a file of experiments/datasets, without .yaml")
     parser.add_argument("--method", help="a file of experiments/methods; default: what the dataset names")
@@ -86,7 +93,11 @@ def compose(experiments: Path, dataset: str, method: str | None, backbone: str |
         if not name:
             raise ConfigError(f"{first} names no default {part}", f"give one: --{part}=NAME")
         files.append(_file(experiments, part, str(name)))
-    return [word for file in files for word in ("--config", str(file))]
+    words = [word for file in files for word in ("--config", str(file))]
+    weights = (_read(files[-1]).get("model") or {}).get("backbone")
+    if isinstance(weights, str) and not Path(weights).is_dir() and (experiments.parent / weights).is_dir():
+        words.append(f"--model.backbone={experiments.parent / weights}")  # run from elsewhere than the repository
+    return words
 
 
 def _file(experiments: Path, part: str, name: str) -> Path:

@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from transformers.utils.logging import disable_progress_bar
 
-from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir
+from centerclip_pl.cli.run_config import SaveRunConfig
+from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.callbacks import ExampleTable, ResultsWriter, ThroughputLogger
@@ -27,41 +28,11 @@ from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
 from centerclip_pl.training.predictions import EmbeddingWriter
+from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, SayHowToResume
 from centerclip_pl.training.table import format_table
 
 # `${tokens.segments}` in an experiment file is looked up in the command's own options.
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-
-
-class SaveRunConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the run's folder: whole or not at all, and not over that of an earlier training."""
-
-    def __init__(self, parser: LightningArgumentParser, config: Namespace, run_dir: Path) -> None:
-        super().__init__(parser, config, save_to_log_dir=False)
-        self.run_dir = run_dir
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        target = self.run_dir / "config.yaml"
-        if target.exists() and stage != "fit":
-            return
-        config = self.config.clone()
-        config["run_dir"] = None  # using the file again makes a new run
-        config["ckpt_path"] = None
-        part = target.with_suffix(".yaml.part")
-        self.parser.save(config, part, skip_unset=False, overwrite=True, multifile=False)
-        os.replace(part, target)
-
-
-class SayHowToResume(Callback):
-    """After an interruption, says how to go on."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self.run_dir = run_dir
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if trainer.is_global_zero and trainer.training and (self.run_dir / "checkpoints" / "last.ckpt").is_file():
-            resume = f"the same command with --run_dir={self.run_dir} goes on from there"
-            print(f"stopped at step {trainer.global_step}; {resume}", file=sys.stderr, flush=True)
 
 
 class RetrievalCLI(LightningCLI):
@@ -129,9 +100,12 @@ class RetrievalCLI(LightningCLI):
             self.run_dir = new_run_dir(Path("runs"), *names)
         else:
             self.run_dir = Path(config.run_dir)
+            if self.run_dir.exists() and not self.run_dir.is_dir():
+                raise ConfigError(f"run_dir is {self.run_dir}, which is a file", "name a folder")
             self.run_dir.mkdir(parents=True, exist_ok=True)
         config.trainer.default_root_dir = str(self.run_dir)
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(self.run_dir / "checkpoints")
+        self._checkpoint_dir = str(config.checkpoint.dirpath)
         config.weights_only = True  # checkpoints hold tensors and plain values; code in one is refused
         if self.subcommand == "predict":
             config.return_predictions = False  # EmbeddingWriter keeps what it writes; twice would be too much
@@ -145,7 +119,8 @@ class RetrievalCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
         if self._checkpoint is not None:
-            check_fits(self._checkpoint, self.model, self.config[self.subcommand].ckpt_path)
+            path = self.config[self.subcommand].ckpt_path
+            check_fits(self._checkpoint, self.model, path, go_on=self.subcommand == "fit")
             self._checkpoint = None
         words, context = self.datamodule.tokenizer.max_words, self.model.text.context_length
         if words > context:
@@ -161,13 +136,8 @@ class RetrievalCLI(LightningCLI):
         callbacks = given.get("callbacks") or []
         # Behind the best one (Lightning appends the defaults), so that it remembers which that is; and apart from it,
         # because `save_last` there would keep the last checkpoint that was the best when it was written.
-        self.trainer_defaults["callbacks"] = ModelCheckpoint(
-            self.config[self.subcommand].checkpoint.dirpath,
-            filename="last",
-            save_on_train_epoch_end=True,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
+        if given.get("enable_checkpointing") is not False:
+            self.trainer_defaults["callbacks"] = LastCheckpoint(self._checkpoint_dir)
         kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
         return super().instantiate_trainer(**kwargs)
 
@@ -179,13 +149,17 @@ class RetrievalCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         self.results = ResultsWriter(self.run_dir, started=self.started)
+        rates = (
+            [LearningRateMonitor("step")] if self._get(self.config_init, "trainer").get("logger") is not False else []
+        )
         return [
-            LearningRateMonitor("step"),
+            *rates,
             ThroughputLogger(),
             self.results,
             ExampleTable(),
             EmbeddingWriter(self.run_dir / "predictions"),
-            SayHowToResume(self.run_dir),
+            MovedCheckpoints(self._checkpoint_dir),
+            SayHowToResume(self.run_dir, self._checkpoint_dir),
         ]
 
     @property
@@ -230,7 +204,11 @@ def run(words: list[str]) -> RetrievalCLI:
     """Runs a LightningCLI command: its name and options."""
     _quieten()
     forget_run_dir()
-    return RetrievalCLI(words)
+    try:
+        return RetrievalCLI(words)
+    except Exception:
+        remove_if_empty()  # a mistake that was found before the run began leaves no folder
+        raise
 
 
 def _quieten() -> None:
@@ -240,6 +218,7 @@ def _quieten() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*number of training batches .* is smaller than the logging interval.*",
+        ".*Using `DistributedSampler` with the dataloaders.*",  # metrics drop what it repeats
         ".*LightningCLI's args parameter is intended to run from within Python.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -41,6 +41,15 @@ def new_run_dir(base: Path, *names: str | None) -> Path:
     raise ConfigError(f"{parent} has too many runs of this second", "name another with --run_dir=FOLDER")
 
 
+def remove_if_empty() -> None:
+    """Removes the folder that this process made, and those above it, as far as they are empty."""
+    folder = Path(os.environ.get(_INHERITED, "/"))
+    for candidate in (folder, *folder.parents):
+        if candidate == Path() or not candidate.is_dir() or any(candidate.iterdir()):
+            return
+        candidate.rmdir()
+
+
 def forget_run_dir() -> None:
     """Lets the next run of this process have a folder of its own; not in the other ranks of a run, which inherit it."""
     if os.environ.get("LOCAL_RANK", "0") == "0":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -182,6 +182,9 @@ def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")
 
 def show_tokens_command(words: list[str]) -> None:
     """Runs `show_tokens`: ``show-tokens VIDEO --checkpoint FILE [--output FILE.png]``."""
-    if words and not words[0].startswith("-"):
-        words = ["--video", *words]
-    auto_cli(show_tokens, args=words, as_positional=False, exit_on_error=False, prog="centerclip show-tokens")
+    parser = ArgumentParser(prog="centerclip show-tokens", description=show_tokens.__doc__, exit_on_error=False)
+    parser.add_argument("video", type=Path, help="the video file")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run with clustering")
+    parser.add_argument("--output", type=Path, default=Path("tokens.png"), help="the PNG file to write")
+    options = parser.parse_args(words)
+    show_tokens(options.video, options.checkpoint, options.output)

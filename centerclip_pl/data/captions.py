@@ -85,8 +85,8 @@ def without_videos(table: pd.DataFrame, video_ids: Collection[str]) -> pd.DataFr
     return table[~table["video_id"].isin(list(video_ids))].reset_index(drop=True)
 
 
-def hold_out(table: pd.DataFrame, videos: int | float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split a training table in two, by video: the part to train on, and the part to validate on.
+def hold_out(table: pd.DataFrame, videos: int | float, option: str = "val_videos") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split a training table in two, by video: the part to train on, and the part to validate or test on.
 
     The choice follows from a hash of each ``video_id`` alone: it is the same on every machine and in every run, in
     whatever order the rows come, and adding videos moves few others.
@@ -94,6 +94,7 @@ def hold_out(table: pd.DataFrame, videos: int | float) -> tuple[pd.DataFrame, pd
     Args:
         table: a caption table.
         videos: how many videos to hold out (a whole number), or which share of them (between 0 and 1).
+        option: the option that says so, for messages.
 
     Raises:
         ConfigError: a negative number, or a share of 1 or more.
@@ -102,16 +103,17 @@ def hold_out(table: pd.DataFrame, videos: int | float) -> tuple[pd.DataFrame, pd
     ids = video_list(table)["video_id"].tolist()
     if isinstance(videos, float) and not videos.is_integer():
         if not 0 < videos < 1:
-            raise ConfigError(f"val_videos={videos}: give a whole number, or a share between 0 and 1")
+            raise ConfigError(f"{option}={videos}: give a whole number, or a share between 0 and 1")
         count = max(1, round(videos * len(ids)))
     else:
         count = int(videos)
     if count < 1:
-        raise ConfigError(f"val_videos={videos}: at least one video is needed to choose a checkpoint by")
+        purpose = "choose a checkpoint by" if option == "val_videos" else "test on"
+        raise ConfigError(f"{option}={videos}: at least one video is needed to {purpose}")
     if count >= len(ids):
         raise DataError(
-            f"val_videos={videos} would hold out all {len(ids)} training videos",
-            "give a smaller number, e.g. --data.val_videos=0.1",
+            f"{option}={videos} would hold out all {len(ids)} training videos",
+            f"give a smaller number, e.g. --data.{option}=0.1, or more videos",
         )
     held = set(sorted(ids, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())[:count])
     is_held = table["video_id"].isin(list(held))

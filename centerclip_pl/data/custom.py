@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from centerclip_pl.data.captions import caption_table
+from centerclip_pl.data.captions import caption_table, hold_out
 from centerclip_pl.data.datamodule import RetrievalDataModule
+from centerclip_pl.data.options import require_one_of
+from centerclip_pl.data.splits import SPLITS
 from centerclip_pl.errors import ConfigError, DataError
-
-_SPLITS = ("train", "val", "test")
 
 
 class Custom(RetrievalDataModule):
@@ -25,6 +25,9 @@ class Custom(RetrievalDataModule):
     ``video_id`` (default: ``video``, with the time span if there is one), ``tag`` (a group of queries to be measured on
     its own). Several rows of one video are several captions of it. Further columns are kept and not used.
 
+    Where no row names a split, a tenth of the videos is held out for the test and another for validation, by a hash of
+    their ids: the same ones on every machine and in every run (see :func:`~centerclip_pl.data.captions.hold_out`).
+
     File names are relative to the folder of the caption file, or else to ``root``.
 
     Args:
@@ -32,7 +35,9 @@ class Custom(RetrievalDataModule):
         root: the folder of the videos; None: the folder of the caption file. The results of the check of the videos are
             kept here.
         split: the split of rows that name none.
-        val_videos: training videos to hold out, a number or a share, where the file has no ``val`` rows.
+        val_videos: training videos to hold out for validation, a number or a share, where the file has no ``val`` rows.
+        test_videos: training videos to hold out for the test before that, a number or a share, where no row names a
+            split; 0: none, so that there is nothing to test on.
         **kwargs: see :class:`~centerclip_pl.data.datamodule.RetrievalDataModule`.
     """
 
@@ -44,15 +49,17 @@ class Custom(RetrievalDataModule):
         root: str | None = None,
         split: Literal["train", "val", "test"] = "train",
         val_videos: int | float = 0.1,
+        test_videos: int | float = 0.1,
         **kwargs: Any,
     ) -> None:
         if not captions:
             raise ConfigError("no caption file was given", "name a CSV or JSONL file: --data.captions=my.csv")
         super().__init__(root=str(Path(captions).parent) if root is None else root, val_videos=val_videos, **kwargs)
-        if split not in _SPLITS:
-            raise ConfigError(f"split={split!r}: must be one of {', '.join(_SPLITS)}")
+        require_one_of(SPLITS, split=split)
         self.captions_file = Path(captions)
         self.default_split = split
+        self.test_videos = test_videos
+        self._test_is_held_out = False
 
     @property
     def next_step(self) -> str:
@@ -61,9 +68,21 @@ class Custom(RetrievalDataModule):
             "the names, or say where they are: --data.root=FOLDER"
         )
 
+    def without_split(self, split: str) -> str:
+        step = f"mark some videos with {split} in a column split of {self.captions_file}"
+        return f"{step}, or train with `fit`, which does not test" if split == "test" else step
+
     def protocol(self, split: str) -> str:
-        """``"custom:<name of the caption file>"``; comparable with runs on the same file only."""
-        return f"custom:{self.captions_file.name}:{split}"
+        """``"custom:<name of the caption file>:<split>"``; comparable with runs on the same file only.
+
+        Of test videos that were held out, the name says so and how many: ``"custom:my.csv:test:held-out-0.1"``.
+
+        Raises:
+            DataError: the caption file cannot be read.
+        """
+        self._splits.names()
+        held_out = f":held-out-{self.test_videos}" if split == "test" and self._test_is_held_out else ""
+        return f"custom:{self.captions_file.name}:{split}{held_out}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
         rows = [{**row, "line": line} for line, row in self._rows()]
@@ -79,24 +98,28 @@ class Custom(RetrievalDataModule):
             raise DataError(f"{self.captions_file} has no captions", "every row needs a video and a caption")
         text = table.astype(object).where(table.notna(), "").map(str).map(str.strip)
         table["video"] = text["video"]
-        table["split"] = text["split"].replace("", self.default_split) if "split" in table else self.default_split
-        unknown = table[~table["split"].isin(_SPLITS)]
+        named = "split" in table and bool((text["split"] != "").any())
+        table["split"] = text["split"].replace("", self.default_split) if named else self.default_split
+        unknown = table[~table["split"].isin(SPLITS)]
         if len(unknown):
             first = unknown.iloc[0]
             raise DataError(
                 f"{self.captions_file}, line {first['line']}: unknown split {first['split']!r}",
-                f"use one of {', '.join(_SPLITS)}",
+                f"use one of {', '.join(SPLITS)}",
             )
         ids = text["video"] + _span(text)
         table["video_id"] = text["video_id"].where(text["video_id"] != "", ids) if "video_id" in table else ids
         paths = {video: self._resolve(video) for video in dict.fromkeys(table["video"])}
         table["path"] = table["video"].map(paths)
         tables = {}
-        for split in _SPLITS:
+        for split in SPLITS:
             part = table[table["split"] == split]
             if len(part):
                 lines = part["line"].tolist()
                 tables[split] = caption_table(part.drop(columns=["line", "video"]), self.captions_file, lines=lines)
+        self._test_is_held_out = not named and self.default_split == "train" and self.test_videos != 0
+        if self._test_is_held_out:
+            tables["train"], tables["test"] = hold_out(tables["train"], self.test_videos, "test_videos")
         return tables
 
     def _resolve(self, video: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +12,9 @@ import torch
 from centerclip_pl.data.bad_videos import BadVideo
 from centerclip_pl.data.captions import video_list
 from centerclip_pl.data.dataset import Captions, Sampling, VideoCaptionDataset
-from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, video_loader
-from centerclip_pl.data.splits import Splits
+from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, seed_of_run, video_loader
+from centerclip_pl.data.options import require_one_of, require_positive
+from centerclip_pl.data.splits import SPLITS, Splits
 from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import ConfigError, DataError
 
@@ -80,24 +80,13 @@ class RetrievalDataModule(L.LightningDataModule):
         pin_memory: bool | None = None,
     ) -> None:
         super().__init__()
-        for option, value in [
-            ("num_frames", num_frames),
-            ("image_size", image_size),
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size or batch_size),
-            ("check_timeout", check_timeout),
-            ("loader_timeout", loader_timeout),
-        ]:
-            if value <= 0:
-                raise ConfigError(f"{option}={value}: must be positive")
-        for option, choice, choices in [
-            ("train_sampling", train_sampling, ("random", "uniform")),
-            ("captions_per_video", captions_per_video, ("random", "all")),
-            ("on_bad_video", on_bad_video, ("error", "drop")),
-            ("predict_split", predict_split, ("train", "val", "test")),
-        ]:
-            if choice not in choices:
-                raise ConfigError(f"{option}={choice!r}: must be one of {', '.join(choices)}")
+        require_positive(num_frames=num_frames, image_size=image_size, batch_size=batch_size)
+        require_positive(eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
+        require_positive(check_timeout=check_timeout, loader_timeout=loader_timeout)
+        require_one_of(("random", "uniform"), train_sampling=train_sampling)
+        require_one_of(("random", "all"), captions_per_video=captions_per_video)
+        require_one_of(("error", "drop"), on_bad_video=on_bad_video)
+        require_one_of(SPLITS, predict_split=predict_split)
         if num_workers is not None and num_workers < 0:
             raise ConfigError(f"num_workers={num_workers}: must be 0 or more, or null to choose by itself")
         self.root = Path(root)
@@ -135,6 +124,10 @@ class RetrievalDataModule(L.LightningDataModule):
         """Exactly what to put where, for a user who has not got the files; part of every error about absent files."""
         return f"put the files of the dataset into {self.root}, or name another folder: --data.root=FOLDER"
 
+    def without_split(self, split: str) -> str | None:
+        """The next step for a user whose dataset lacks a split; None: there is none."""
+        return None
+
     def protocol(self, split: str) -> str:
         """What figures on this split may be compared with, e.g. ``"msrvtt-1ka"``; goes into results.json."""
         return f"{self.name}-{split}"
@@ -169,19 +162,21 @@ class RetrievalDataModule(L.LightningDataModule):
         tags = table["tag"].fillna("").astype(str)
         return {tag: table.index[tags == tag].tolist() for tag in sorted(set(tags) - {""})}
 
-    def check(self, stage: str | None = None) -> None:
+    def check(self, stage: str | None = None, and_test: bool = False) -> None:
         """Make generated files, read the captions and check the videos of the splits that a stage needs.
 
         Needs neither the model nor the tokenizer, so that it can come before anything that takes long.
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None: all splits.
+            and_test: whether a test follows. ``"fit"`` checks a test split where there is one, and demands it only then.
 
         Raises:
             DataError: something is absent or broken; the text says what to do.
         """
         self.ensure_files()
-        self._splits.require(self._splits_of(stage))
+        needed = self._splits.of_stage(stage)
+        self._splits.require([*needed, "test"] if and_test and "test" not in needed else needed)
 
     # What Lightning calls.
 
@@ -199,8 +194,10 @@ class RetrievalDataModule(L.LightningDataModule):
             DataError: something is absent or broken; the text says what to do.
             CheckpointError: the tokenizer cannot be loaded.
         """
-        self._splits.require(self._splits_of(stage))
-        self.tokenizer.load()
+        needed = self._splits.of_stage(stage)
+        self._splits.require(needed)
+        for split in needed:
+            self.tokenizer.require_words(self._splits.table(split)["caption"].head(100).tolist())
 
     def train_dataloader(self) -> VideoLoader:
         """Shuffled training batches, all of ``batch_size``.
@@ -208,8 +205,9 @@ class RetrievalDataModule(L.LightningDataModule):
         Raises:
             DataError: there are too few videos for one batch.
         """
-        world_size, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        seed = _seed(world_size)
+        trainer = self.trainer
+        world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        seed = seed_of_run(world_size)
         dataset = self._dataset("train", training=True, seed=seed)
         if len(dataset) // world_size < self.batch_size:
             raise DataError(
@@ -217,7 +215,11 @@ class RetrievalDataModule(L.LightningDataModule):
                 f"batch_size={self.batch_size}",
                 f"lower it: --data.batch_size={max(1, len(dataset) // world_size)}",
             )
-        return self._loader(dataset, self.batch_size, EpochSampler(dataset, world_size, rank, seed))
+
+        def batches_done() -> int:
+            return trainer.fit_loop.batch_idx + 1 if trainer else 0
+
+        return self._loader(dataset, self.batch_size, EpochSampler(dataset, world_size, rank, seed, batches_done))
 
     def val_dataloader(self) -> VideoLoader:
         """The validation split in order, each video once with all its captions."""
@@ -259,18 +261,3 @@ class RetrievalDataModule(L.LightningDataModule):
             pin_memory=self.pin_memory,
             sampler=sampler,
         )
-
-    def _splits_of(self, stage: str | None) -> list[str]:
-        if stage == "predict":
-            return [self.predict_split]
-        if stage in ("validate", "test"):
-            return ["val" if stage == "validate" else "test"]
-        names = self._splits.names()
-        return names if stage is None else ["train", "val", *(name for name in names if name == "test")]
-
-
-def _seed(world_size: int) -> int:
-    """That of ``seed_everything``; without it torch's own, or 0 where several processes must agree."""
-    if "PL_GLOBAL_SEED" in os.environ:
-        return int(os.environ["PL_GLOBAL_SEED"])
-    return 0 if world_size > 1 else torch.initial_seed() % 2**32

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader
@@ -17,6 +18,8 @@ from centerclip_pl.errors import DataError, VideoError
 _TIMED_OUT, _DIED = "DataLoader timed out", "DataLoader worker"  # how torch's messages begin
 _POLL = 2.0  # seconds
 
+_T = TypeVar("_T")
+
 
 class EpochSampler(DistributedSampler[Any]):
     """Shuffled ``(index, epoch)`` keys, this process's share of them.
@@ -24,37 +27,88 @@ class EpochSampler(DistributedSampler[Any]):
     The order follows from seed and epoch alone, so a run that resumes at epoch 3 sees what an uninterrupted run saw.
     Lightning calls ``set_epoch`` before each epoch and, because this is a ``DistributedSampler``, puts no other in its
     place. What does not divide evenly among the processes is left out of the epoch.
+
+    Args:
+        dataset: what to draw from.
+        num_replicas: processes.
+        rank: which of them this is.
+        seed: of the orders.
+        batches_done: asked once, when a resumed run begins: how many batches of the epoch were trained on before.
     """
 
-    def __init__(self, dataset: VideoCaptionDataset, num_replicas: int, rank: int, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: VideoCaptionDataset,
+        num_replicas: int,
+        rank: int,
+        seed: int,
+        batches_done: Callable[[], int] = lambda: 0,
+    ) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
+        self.batches_done = batches_done
+        self.skip = 0
+        """Keys of this process to leave out at the beginning of the epoch."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((index, self.epoch) for index in super().__iter__())
+        return ((index, self.epoch) for index in islice(super().__iter__(), self.skip, None))
 
 
 class VideoLoader(DataLoader[Any]):
     """A DataLoader over a :class:`VideoCaptionDataset`; see :func:`video_loader`.
 
     Takes the same arguments as ``DataLoader``, so that Lightning can build it again with another sampler.
+
+    A run that resumes within an epoch goes on behind the last batch that was trained on: Lightning keeps the state of
+    a loader that has :meth:`state_dict`, and gives it back where an epoch was not finished.
     """
 
+    _resumes = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty: a loader knows what it handed out, not what became of it. How many batches were trained on, prefetched
+        ones and the one that was interrupted not included, is in Lightning's own progress."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Begin the next epoch where the interrupted one ended (see :class:`EpochSampler`)."""
+        self._resumes = True
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, where torch says its own iterator
-        batches = super().__iter__()
-        while (batch := self._next(batches)) is not None:
+        # Nothing of this runs before the first batch is asked for: Lightning asks for an iterator before it sets the
+        # epoch and restores its progress.
+        if isinstance(self.sampler, EpochSampler):
+            assert self.batch_size is not None
+            self.sampler.skip = self.sampler.batches_done() * self.batch_size if self._resumes else 0
+            self._resumes = False
+        batches = self._begin()
+        while (batch := self._patiently(lambda: next(batches, None))) is not None:
             if isinstance(batch, Failure):
                 raise batch.error
             yield batch
 
-    def _next(self, batches: Iterator[Any]) -> Any:
-        """The next batch, None at the end.
+    def _begin(self) -> Iterator[Any]:
+        """torch's iterator over a new epoch."""
+        last: Any = self._iterator
+        if last is None:
+            return super().__iter__()
+        # The processes live on, and torch has them finish what they were given in the last epoch, which may have been
+        # left early (the sanity check, limit_train_batches). That takes as long as decoding does.
+        get = last._get_data
+        last._get_data = lambda: self._patiently(get)
+        try:
+            return super().__iter__()
+        finally:
+            del last._get_data
+
+    def _patiently(self, get: Callable[[], _T]) -> _T:
+        """Call what waits for a loader's process.
 
         torch looks after dead processes when its own timeout ends, which is therefore short and tried again.
         """
         deadline = time.monotonic() + self._videos.patience
         while True:
             try:
-                return next(batches, None)
+                return get()
             except RuntimeError as error:
                 if _TIMED_OUT not in str(error) or time.monotonic() > deadline:
                     raise self._explained(error) from error
@@ -127,3 +181,10 @@ def default_workers(local_processes: int = 1) -> int:
     """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, available // max(1, local_processes) - 1))
+
+
+def seed_of_run(world_size: int) -> int:
+    """That of ``seed_everything``; without it torch's own, or 0 where several processes must agree."""
+    if "PL_GLOBAL_SEED" in os.environ:
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return 0 if world_size > 1 else torch.initial_seed() % 2**32

@@ -112,6 +112,8 @@ class MSRVTT(RetrievalDataModule):
         file = self._find(name)
         try:
             table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        except OSError as error:
+            raise _unreadable(file, error) from error
         except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
             raise DataError(f"{file} cannot be read as CSV: {error}", self.next_step) from error
         absent = [column for column in columns if column not in table.columns]
@@ -128,9 +130,18 @@ class MSRVTT(RetrievalDataModule):
             with file.open(encoding="utf-8") as stream:
                 for sentence in json.load(stream)["sentences"]:
                     captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
+        except OSError as error:
+            raise _unreadable(file, error) from error
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f'{file} is not the JSON file with "videos" and "sentences" ({type(error).__name__}: {error})',
                 self.next_step,
             ) from error
         return captions
+
+
+def _unreadable(file: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{file} cannot be read: {error.strerror or error}",
+        "look at its permissions, and at the disk or share it is on",
+    )

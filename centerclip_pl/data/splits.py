@@ -16,6 +16,8 @@ from centerclip_pl.video.decode import MISSING
 if TYPE_CHECKING:
     from centerclip_pl.data.datamodule import RetrievalDataModule
 
+SPLITS = ("train", "val", "test")
+
 
 class Splits:
     """Caption tables of a datamodule, each split checked when it is first asked for.
@@ -33,6 +35,15 @@ class Splits:
     def names(self) -> list[str]:
         """The splits that the dataset has, a held-out validation split included."""
         return list(self._read())
+
+    def of_stage(self, stage: str | None) -> list[str]:
+        """The splits that a stage of Lightning's needs; None: all that there are."""
+        if stage == "predict":
+            return [self._source.predict_split]
+        if stage in ("validate", "test"):
+            return ["val" if stage == "validate" else "test"]
+        names = self.names()
+        return names if stage is None else ["train", "val", *(name for name in names if name == "test")]
 
     def table(self, split: str) -> pd.DataFrame:
         """The usable captions of a split, indexed 0, 1, ..."""
@@ -65,7 +76,10 @@ class Splits:
         source, published = self._source, self._read()
         for split in splits:
             if split not in published:
-                raise DataError(f"{source.root}: the dataset has no {split} split; it has {', '.join(published)}")
+                raise DataError(
+                    f"{source.root}: the dataset has no {split} split; it has {', '.join(published)}",
+                    source.without_split(split),
+                )
         new = {split: published[split] for split in splits if split not in self._usable}
         if not new:
             return
@@ -90,9 +104,13 @@ class Splits:
             _check_disjoint(source.root, tables, "train", split)
         if source.select_on_test:
             if "test" not in tables:
-                raise DataError(f"select_on_test=true, but {source.root} has no test split")
+                raise DataError(
+                    f"select_on_test=true, but {source.root} has no test split", source.without_split("test")
+                )
             tables["val"] = tables["test"].copy()
-        elif "val" not in tables and "train" in tables:
+        elif "val" in tables:
+            _check_disjoint(source.root, tables, "val", "test")
+        elif "train" in tables:
             tables["train"], tables["val"] = hold_out(tables["train"], source.val_videos)
         self._published = tables
         return tables

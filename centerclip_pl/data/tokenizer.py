@@ -16,6 +16,7 @@ from centerclip_pl.hub import fetch_from_hub, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_WHOLE = ("tokenizer.json",), ("vocab.json", "merges.txt")  # either has all the words
 _FILES = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json"]
 
 
@@ -75,8 +76,8 @@ class CaptionTokenizer:
         """The tokenizer itself; calling this before training reports a missing one before training.
 
         Raises:
-            CheckpointError: there is no such folder, it holds no tokenizer, it cannot be downloaded, or the tokenizer
-                has no start or end token.
+            CheckpointError: there is no such folder, it holds no tokenizer or a part of one, it cannot be downloaded,
+                or the tokenizer has no words, no start or no end token.
         """
         if self._tokenizer is None:
             # Threads inside the tokenizer gain nothing on a few captions, and warn or block when a loader forks.
@@ -84,11 +85,7 @@ class CaptionTokenizer:
             from transformers import AutoTokenizer
             from transformers.utils import logging
 
-            folder = (
-                self.name_or_path
-                if Path(self.name_or_path).is_dir()
-                else fetch_from_hub(self.name_or_path, _FILES, "tokenizer")
-            )
+            folder = self._folder()
             verbosity = logging.get_verbosity()
             logging.set_verbosity_error()  # a folder with a tokenizer and no model is what is wanted here
             try:
@@ -96,11 +93,16 @@ class CaptionTokenizer:
             except Exception as error:  # OSError, ValueError, KeyError, json errors: transformers raises many
                 raise CheckpointError(
                     f"no tokenizer can be loaded from {self.name_or_path}: {first_line(error)}",
-                    "the folder must hold what tokenizer.save_pretrained() wrote (tokenizer.json, "
+                    f"{folder} must hold what tokenizer.save_pretrained() wrote (tokenizer.json, "
                     "tokenizer_config.json)",
                 ) from error
             finally:
                 logging.set_verbosity(verbosity)
+            if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+                raise CheckpointError(
+                    f"the tokenizer {self.name_or_path} has no words, only {len(tokenizer)} special tokens",
+                    _add(folder),
+                )
             for token in ("bos_token", "eos_token"):
                 if getattr(tokenizer, token) is None:
                     raise CheckpointError(
@@ -109,3 +111,52 @@ class CaptionTokenizer:
                     )
             self._tokenizer = tokenizer
         return self._tokenizer
+
+    def require_words(self, captions: Sequence[str]) -> None:
+        """Make sure, before training, that the tokenizer knows anything of what captions say.
+
+        Args:
+            captions: some of the dataset's; none: nothing to be said.
+
+        Raises:
+            CheckpointError: all their words are unknown, or as for :meth:`load`.
+        """
+        tokenizer = self.load()
+        texts = [caption.lower() for caption in captions]
+        encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"] if texts else []
+        if texts and {word for words in encoded for word in words} <= {tokenizer.unk_token_id}:
+            raise CheckpointError(
+                f"the tokenizer {self.name_or_path} knows no word of the captions, e.g. of {texts[0][:80]!r}",
+                "use the tokenizer that the text model was trained with, for captions in its language",
+            )
+
+    def _folder(self) -> str:
+        """Where the tokenizer's files are, all of them.
+
+        transformers makes a tokenizer without any words of a folder that lacks those files, and says nothing.
+        """
+        name = self.name_or_path
+        if Path(name).is_dir():
+            folder = name
+        else:
+            folder = fetch_from_hub(name, _FILES, "tokenizer")
+            if not _is_whole(folder):  # other programs may have put a part of it into the cache
+                for file in [*(file for files in _WHOLE for file in files), *_FILES]:
+                    folder = fetch_from_hub(name, [file], "tokenizer")
+        if not _is_whole(folder):
+            raise CheckpointError(
+                f"no tokenizer can be loaded from {name}: there is neither tokenizer.json nor vocab.json with merges.txt",
+                _add(folder),
+            )
+        return folder
+
+
+def _is_whole(folder: str) -> bool:
+    return any(all((Path(folder) / file).is_file() for file in files) for files in _WHOLE)
+
+
+def _add(folder: str) -> str:
+    return (
+        f"put into {folder} what tokenizer.save_pretrained() writes, or tokenizer.json (or vocab.json and merges.txt) "
+        "from where the model is published"
+    )

@@ -166,7 +166,7 @@ class ResultsWriter(Callback):
         self.results = make_results(
             dataset=data.name,
             split="test",
-            protocol=data.protocol("test"),
+            protocol=data.protocol("test") + (" (partial)" if _is_partial(trainer) else ""),
             selection=selection,
             metrics=metrics,
             cost=self._cost(trainer, pl_module),
@@ -202,6 +202,11 @@ def _counts(data: ReportedData) -> Counts:
         bad_videos=[dict(video) for video in data.bad_videos],
         splits=splits,
     )
+
+
+def _is_partial(trainer: Trainer) -> bool:
+    """Whether the test left batches out, by ``limit_test_batches`` or ``fast_dev_run``."""
+    return bool(cast(Any, trainer).fast_dev_run) or trainer.limit_test_batches not in (1.0, None)
 
 
 def _global_seed() -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,16 +88,24 @@ def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
     return module.eval()
 
 
-def check_fits(content: dict[str, Any], module: TextVideoRetrieval, path: str | Path) -> None:
+_COMPARED = ("reduction", "head", "patch", "segment_mask", "num_frames")
+
+
+def check_fits(content: dict[str, Any], module: TextVideoRetrieval, path: str | Path, *, go_on: bool = False) -> None:
     """Refuses a checkpoint whose weights are not those of the module's architecture.
+
+    A model may be tested with another reducer or number of frames than it was trained with, which is said on standard
+    error; a training cannot go on with them.
 
     Args:
         content: as `read_checkpoint` gives it.
         module: what the weights are meant for.
         path: for the message.
+        go_on: the training is to be continued.
 
     Raises:
-        CheckpointError: naming the first weights that are missing, unexpected, or of another shape.
+        CheckpointError: naming the first weights that are missing, unexpected, or of another shape; or, with `go_on`,
+            what else the training had different.
     """
     ours, theirs = module.state_dict(), content["state_dict"]
     faults = [f"{name} is missing" for name in ours if name not in theirs]
@@ -111,6 +120,21 @@ def check_fits(content: dict[str, Any], module: TextVideoRetrieval, path: str | 
             f"checkpoint {path}: does not fit the model: {len(faults)} weights differ: {'; '.join(faults[:3])}",
             "use the backbone and method that it was trained with (see config.yaml in its run's folder)",
         )
+    now, then = module.architecture(), content["centerclip"]
+    differences = [f"{key} {_short(then[key])}, now {_short(now[key])}" for key in _COMPARED if then[key] != now[key]]
+    if differences and go_on:
+        raise CheckpointError(
+            f"checkpoint {path}: the training cannot go on with other options; it had {'; '.join(differences)}",
+            "give the options of config.yaml beside it, or start a new run with another --run_dir",
+        )
+    if differences:
+        print(f"note: {path} was trained with {'; '.join(differences)}", file=sys.stderr, flush=True)
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return " + ".join(f"{r['name']}({', '.join(f'{k}={v}' for k, v in r['options'].items())})" for r in value) or "none"
 
 
 def _reducer(path: str | Path, name: str, options: dict[str, Any]) -> Reducer:

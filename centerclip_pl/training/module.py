@@ -133,7 +133,13 @@ class TextVideoRetrieval(L.LightningModule):
 
     def on_train_start(self) -> None:
         # Not in configure_optimizers: there the number would be read before a mid-epoch resume has set the loops.
-        self._total_steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ConfigError(
+                "the learning rate follows the whole run, but the run has no end",
+                "set --trainer.max_epochs or --trainer.max_steps",
+            )
+        self._total_steps = int(steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Symmetric cross entropy over the global batch."""
@@ -215,10 +221,13 @@ class TextVideoRetrieval(L.LightningModule):
         figures = metrics.compute()
         datamodule = getattr(self.trainer, "datamodule", None)
         tagged = {} if datamodule is None else datamodule.tagged_texts(stage)
-        if not self.trainer.sanity_checking:
+        if tagged and not self.trainer.sanity_checking:
+            seen = set(metrics.ranks().text_ids.tolist())  # fewer than all under limit_test_batches
             for tag, text_ids in tagged.items():
-                subset = metrics.compute_subset(torch.as_tensor(text_ids))
-                figures |= {key.replace("t2v/", f"t2v_{tag}/"): value for key, value in subset.items()}
+                queries = [text_id for text_id in text_ids if text_id in seen]
+                if queries:
+                    subset = metrics.compute_subset(torch.as_tensor(queries))
+                    figures |= {key.replace("t2v/", f"t2v_{tag}/"): value for key, value in subset.items()}
         # The metric has synchronised itself: every process has the same numbers, of which the largest is that number.
         self.log_dict({f"{stage}/{key}": float(v) for key, v in figures.items()}, sync_dist=True, reduce_fx="max")
         if stage == "val":

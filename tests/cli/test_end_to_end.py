@@ -132,12 +132,17 @@ def test_fit_interrupt_resume_test_predict(tiny_demo: Path, tiny_backbone: Path,
         (["eval", "--checkpoint", "absent.ckpt"], ["absent.ckpt", "no such file"]),
         (["show-tokens", "absent.mp4", "--checkpoint", "absent.ckpt"], ["absent.mp4"]),
         (["tets"], ["did you mean `test`"]),
+        (["train", "--model.backbone=BACKBONE", "--model.optimizer.warmup=2"], ["warmup is 2"]),
+        (["train", "--model.backbone=BACKBONE", "--tokens.clusters=0"], ["clusters is 0"]),
+        (["train", "--model.backbone=BACKBONE", "--trainer.accelerator=gpu"], ["gpu"]),
+        (["train", "--model.backbone=BACKBONE", f"--run_dir={__file__}"], ["which is a file"]),
     ],
 )
 def test_mistakes_get_one_message(
     words: list[str],
     says: list[str],
     tmp_path: Path,
+    tiny_demo: Path,
     tiny_backbone: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -146,6 +151,8 @@ def test_mistakes_get_one_message(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    if words[0] == "train" and "--dataset" not in words:
+        words = [*words, f"--data.root={tiny_demo}", "--data.train=16", "--data.val=4", "--data.test=14"]
     words = [word.replace("BACKBONE", str(tiny_backbone)) for word in words]
     if words[0] in ("train", "eval"):
         words[1:1] = ["--experiments", str(EXPERIMENTS)]

@@ -170,7 +170,7 @@ def test_the_command(checkpoint: Path, make_video: Any, tmp_path: Path, capsys: 
         with Image.open(output) as picture:
             assert picture.width > 600
         short = make_video(tmp_path / "short.mp4", 4)
-        main(["show-tokens", "--video", str(short), "--checkpoint", str(checkpoint), "--output", str(output)])
+        main(["show-tokens", str(short), "--checkpoint", str(checkpoint), "--output", str(output)])
     assert titles[0] == "clip.mp4: k-medoids after block 2 keeps 7 of 32 patch tokens a segment (22%)"
     assert titles[1].splitlines()[1] == "the video has 4 frames; the last one is repeated"
 

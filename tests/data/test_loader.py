@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from centerclip_pl.data import dataset as dataset_module
+from centerclip_pl.data import loader as loader_module
 from centerclip_pl.data.captions import caption_table
 from centerclip_pl.data.dataset import VideoCaptionDataset
 from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, video_loader
@@ -90,6 +91,69 @@ def test_processes_share_an_epoch(make_loader: Callable[..., VideoLoader]) -> No
     shares = [list(sampler) for sampler in samplers]
     assert [len(share) for share in shares] == [3, 3]
     assert len({index for share in shares for index, _ in share}) == 6
+
+
+def test_a_resumed_epoch_begins_behind_what_was_done(make_loader: Callable[..., VideoLoader]) -> None:
+    whole = [epoch_of(make_loader(workers=0), epoch) for epoch in range(2)]
+    for workers in (0, 2):
+        loader = make_loader(workers=workers)
+        assert isinstance(loader.sampler, EpochSampler)
+        loader.sampler.batches_done = lambda: 2
+        loader.load_state_dict(loader.state_dict())
+        assert same(epoch_of(loader, 0), whole[0][2:])
+        assert same(epoch_of(loader, 1), whole[1])  # this once only
+        assert len(loader) == 3
+
+
+def test_processes_resume_an_epoch_together(make_loader: Callable[..., VideoLoader]) -> None:
+    dataset = make_loader().dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    for rank in range(2):
+        sampler = EpochSampler(dataset, 2, rank, seed=1)
+        whole = list(sampler)
+        sampler.skip = 2
+        assert list(sampler) == whole[2:]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_an_epoch_that_was_left_early_may_take_its_time_to_finish(
+    make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch, training: bool
+) -> None:
+    read_frames = dataset_module.read_frames
+
+    def slow(path: str, *args: Any) -> torch.Tensor:
+        time.sleep(0.3)
+        return read_frames(path, *args)
+
+    monkeypatch.setattr(dataset_module, "read_frames", slow)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)  # a batch takes far longer
+    loader = make_loader(training=training)
+    loader.multiprocessing_context = "fork"
+    first = next(iter(loader))  # the next batches are on their way
+    if isinstance(loader.sampler, EpochSampler):
+        loader.sampler.set_epoch(1)
+    again = next(iter(loader))
+    assert torch.equal(again["video_ids"], first["video_ids"]) == (not training)
+
+
+def test_an_epoch_that_was_left_early_and_hangs_names_the_file(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_frames = dataset_module.read_frames
+
+    def hang_on_one(path: str, *args: Any) -> torch.Tensor:
+        if path == str(paths[2]):
+            time.sleep(6)
+        return read_frames(path, *args)
+
+    monkeypatch.setattr(dataset_module, "read_frames", hang_on_one)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    loader = make_loader(training=False, timeout=1)
+    loader.multiprocessing_context = "fork"
+    next(iter(loader))
+    with pytest.raises(VideoError) as caught:
+        next(iter(loader))
+    assert caught.value.path == str(paths[2])
 
 
 @pytest.mark.parametrize("workers", [0, 1])

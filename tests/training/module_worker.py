@@ -38,7 +38,7 @@ def run(rank: int, folder: str) -> None:
     warnings.filterwarnings("ignore", ".*self.log.*")
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", f"file://{folder}/meet", timeout=timedelta(seconds=60), rank=rank, world_size=PROCESSES
+        "gloo", f"file://{folder}/meet", timeout=timedelta(minutes=5), rank=rank, world_size=PROCESSES
     )
     inputs = torch.load(f"{folder}/inputs.pt")
     config = CLIPConfig.from_dict(inputs["config"])

@@ -227,10 +227,20 @@ def test_weights_that_do_not_fit_their_description(tmp_path: Path, saved: Saved)
 # Does a checkpoint fit the model that was asked for? ------------------------------------------------------------------
 
 
-def test_check_fits(saved: Saved) -> None:
+def test_check_fits(saved: Saved, capsys: pytest.CaptureFixture[str]) -> None:
     content = read_checkpoint(saved[1])
-    check_fits(content, module(reducers()), saved[1])
-    check_fits(content, module(), saved[1])  # clustering by k-medoids has no weights
+    for go_on in (False, True):
+        check_fits(content, module(reducers()), saved[1], go_on=go_on)
+    assert capsys.readouterr().err == ""
+
+
+def test_another_method_than_in_training(saved: Saved, capsys: pytest.CaptureFixture[str]) -> None:
+    """Clustering by k-medoids has no weights: one may test without it, and is told so; training cannot go on."""
+    content = read_checkpoint(saved[1])
+    check_fits(content, module(), saved[1])
+    assert f"{saved[1]} was trained with reduction KMedoids(after_block=1" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"cannot go on with other options; it had reduction KMedoids.*now none"):
+        check_fits(content, module(), saved[1], go_on=True)
 
 
 def weights(of: TextVideoRetrieval, **changes: Tensor | None) -> dict[str, Any]:

@@ -432,7 +432,7 @@ def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
     worker = [sys.executable, str(here.with_name("module_worker.py")), str(tmp_path)]
     processes = [subprocess.Popen([*worker, str(rank)], env=environment) for rank in range(2)]
     try:
-        assert [process.wait(timeout=180) for process in processes] == [0, 0]
+        assert [process.wait(timeout=400) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -36,7 +36,9 @@ def is_complete(root: Path, seed: int, train: int, val: int, test: int) -> bool:
         DataError: if it holds something else.
     """
     facts = root / _FACTS
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is not a folder", "name another with --data.root")
+    if not root.exists() or not any(root.iterdir()):
         return False
     wanted = _facts(seed, train, val, test)
     try:
@@ -44,10 +46,13 @@ def is_complete(root: Path, seed: int, train: int, val: int, test: int) -> bool:
     except (OSError, ValueError):
         found = None
     if found != wanted:
-        held = "something else" if found is None else f"the demo dataset of {found}"
+        ours = isinstance(found, dict) and found.keys() == wanted.keys()
+        held = f"the demo dataset of {found}" if ours else "something else"
+        another = "name another folder with --data.root"
+        # Nobody is told to delete a folder that this program did not write.
         raise DataError(
             f"{root} holds {held}, not the demo dataset of {wanted}",
-            f"remove the folder (rm -r {root}), or name another with --data.root",
+            f"{another}, or remove this one (rm -r {root})" if ours else another,
         )
     return True
 
@@ -57,7 +62,8 @@ def generate(
 ) -> None:
     """Writes the dataset into a new folder.
 
-    The folder appears whole or not at all. The same arguments (and version of the encoder) give the same bytes.
+    The folder appears whole or not at all. The same arguments (and version of the encoder) give the same bytes, so of
+    two processes that generate it at the same time, the first to end provides it.
 
     Args:
         root: the folder; must be absent or empty.
@@ -80,7 +86,12 @@ def generate(
         _write_tables(videos, staging)
         (staging / _FACTS).write_text(json.dumps(_facts(seed, train, val, test)) + "\n")
         staging.chmod(0o755)
-        os.replace(staging, root)
+        try:
+            os.replace(staging, root)
+        except OSError:
+            if not is_complete(root, seed, train, val, test):
+                raise
+            shutil.rmtree(staging, ignore_errors=True)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
