@@ -60,10 +60,9 @@ def _find_mistake(error: BaseException) -> str | None:
     while seen is not None:
         if isinstance(seen, CenterCLIPError) or type(seen).__name__ == "MisconfigurationException":
             return str(seen)
-        # What the parser's errors were raised from is only in their context; elsewhere that may be a defect's neighbour.
-        seen = seen.__cause__ or (
-            seen.__context__ if isinstance(seen, (ArgumentError, TypeError, ValueError)) else None
-        )
+        # What the parser's errors come from is in their context alone; elsewhere that may be a defect's neighbour.
+        wrapped = isinstance(seen, (ArgumentError, TypeError, ValueError))
+        seen = seen.__cause__ or (seen.__context__ if wrapped else None)
     return None
 
 

@@ -149,9 +149,8 @@ class RetrievalCLI(LightningCLI):
 
     def _callbacks(self) -> list[Callback]:
         self.results = ResultsWriter(self.run_dir, started=self.started)
-        rates = (
-            [LearningRateMonitor("step")] if self._get(self.config_init, "trainer").get("logger") is not False else []
-        )
+        logging_off = self._get(self.config_init, "trainer").get("logger") is False
+        rates: list[Callback] = [] if logging_off else [LearningRateMonitor("step")]
         return [
             *rates,
             ThroughputLogger(),

@@ -169,14 +169,13 @@ class RetrievalDataModule(L.LightningDataModule):
 
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None: all splits.
-            and_test: whether a test follows. ``"fit"`` checks a test split where there is one, and demands it only then.
+            and_test: a test follows, so that the dataset must have a test split; ``"fit"`` alone does not need one.
 
         Raises:
             DataError: something is absent or broken; the text says what to do.
         """
         self.ensure_files()
-        needed = self._splits.of_stage(stage)
-        self._splits.require([*needed, "test"] if and_test and "test" not in needed else needed)
+        self._splits.require(self._splits.of_stage(stage, and_test))
 
     # What Lightning calls.
 
@@ -215,11 +214,10 @@ class RetrievalDataModule(L.LightningDataModule):
                 f"batch_size={self.batch_size}",
                 f"lower it: --data.batch_size={max(1, len(dataset) // world_size)}",
             )
-
-        def batches_done() -> int:
-            return trainer.fit_loop.batch_idx + 1 if trainer else 0
-
-        return self._loader(dataset, self.batch_size, EpochSampler(dataset, world_size, rank, seed, batches_done))
+        sampler = EpochSampler(dataset, world_size, rank, seed)
+        if trainer:
+            sampler.batches_done = lambda: trainer.fit_loop.batch_idx + 1
+        return self._loader(dataset, self.batch_size, sampler)
 
     def val_dataloader(self) -> VideoLoader:
         """The validation split in order, each video once with all its captions."""

@@ -27,25 +27,12 @@ class EpochSampler(DistributedSampler[Any]):
     The order follows from seed and epoch alone, so a run that resumes at epoch 3 sees what an uninterrupted run saw.
     Lightning calls ``set_epoch`` before each epoch and, because this is a ``DistributedSampler``, puts no other in its
     place. What does not divide evenly among the processes is left out of the epoch.
-
-    Args:
-        dataset: what to draw from.
-        num_replicas: processes.
-        rank: which of them this is.
-        seed: of the orders.
-        batches_done: asked once, when a resumed run begins: how many batches of the epoch were trained on before.
     """
 
-    def __init__(
-        self,
-        dataset: VideoCaptionDataset,
-        num_replicas: int,
-        rank: int,
-        seed: int,
-        batches_done: Callable[[], int] = lambda: 0,
-    ) -> None:
+    def __init__(self, dataset: VideoCaptionDataset, num_replicas: int, rank: int, seed: int) -> None:
         super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
-        self.batches_done = batches_done
+        self.batches_done: Callable[[], int] = lambda: 0
+        """Asked once, when a resumed run begins: how many batches of the epoch each process had trained on."""
         self.skip = 0
         """Keys of this process to leave out at the beginning of the epoch."""
 

@@ -36,14 +36,16 @@ class Splits:
         """The splits that the dataset has, a held-out validation split included."""
         return list(self._read())
 
-    def of_stage(self, stage: str | None) -> list[str]:
-        """The splits that a stage of Lightning's needs; None: all that there are."""
+    def of_stage(self, stage: str | None, and_test: bool = False) -> list[str]:
+        """The splits that a stage of Lightning's needs, and then a test; None: all that there are."""
         if stage == "predict":
-            return [self._source.predict_split]
-        if stage in ("validate", "test"):
-            return ["val" if stage == "validate" else "test"]
-        names = self.names()
-        return names if stage is None else ["train", "val", *(name for name in names if name == "test")]
+            needed = [self._source.predict_split]
+        elif stage in ("validate", "test"):
+            needed = ["val" if stage == "validate" else "test"]
+        else:
+            names = self.names()
+            needed = names if stage is None else ["train", "val", *(name for name in names if name == "test")]
+        return [*needed, "test"] if and_test and "test" not in needed else needed
 
     def table(self, split: str) -> pd.DataFrame:
         """The usable captions of a split, indexed 0, 1, ..."""

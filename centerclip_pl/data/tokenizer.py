@@ -145,7 +145,7 @@ class CaptionTokenizer:
                     folder = fetch_from_hub(name, [file], "tokenizer")
         if not _is_whole(folder):
             raise CheckpointError(
-                f"no tokenizer can be loaded from {name}: there is neither tokenizer.json nor vocab.json with merges.txt",
+                f"no tokenizer can be loaded from {name}: it has neither tokenizer.json nor vocab.json with merges.txt",
                 _add(folder),
             )
         return folder

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from centerclip_pl.clustering import Clusters, kmedoids
+from centerclip_pl.clustering.distances import check_metric
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens.reducer import Reducer
 from centerclip_pl.tokens.segments import frames_per_segment, mean_of_clusters, split_segments, take_tokens
@@ -45,10 +46,7 @@ class KMedoids(Reducer):
         super().__init__(after_block, segments)
         if clusters < 1:
             raise ConfigError(f"clusters is {clusters}, but must be at least 1")
-        if metric not in ("euclidean", "cosine"):
-            raise ConfigError(f"metric is {metric!r}, but must be 'euclidean' or 'cosine'")
-        if p <= 0:
-            raise ConfigError(f"p is {p}, but must be positive")
+        check_metric(metric, p)
         if aggregation not in ("medoid", "mean"):
             raise ConfigError(f"aggregation is {aggregation!r}, but must be 'medoid' or 'mean'")
         if max_iterations < 0:

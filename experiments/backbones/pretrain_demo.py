@@ -29,11 +29,11 @@ from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
 from centerclip_pl.data.demo.captions import still_claims, video_claims, word_still, word_video
 from centerclip_pl.data.demo.render import render
 from centerclip_pl.data.demo.world import Thing, sample_scene
+from centerclip_pl.models import CLIP_MEAN, CLIP_STD
 
 IMAGE_SIZE = 64
 CONTEXT = 48
 VOCABULARY = 640
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _VIDEO_SIDE = 128  # drawn as the videos are, then halved, so that the stills look like their frames
 
 
@@ -86,7 +86,7 @@ def train_tokenizer(seed: int, captions: int = 20_000) -> PreTrainedTokenizerFas
 
 
 def make_config(tokenizer: PreTrainedTokenizerFast) -> CLIPConfig:
-    """About 1.6 million parameters: 4 vision blocks on 8 x 8 patches, 3 text blocks, 128 channels in 2 heads."""
+    """About 1.5 million parameters: 4 vision blocks on 8 x 8 patches, 3 text blocks, 128 channels in 2 heads."""
     tower = {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2, "projection_dim": 128}
     return CLIPConfig(
         text_config={
@@ -113,7 +113,7 @@ def pretrain(
     workers: int = 1,
     threads: int = 1,
     bf16: bool = True,
-    log_every: int = 100,
+    log_every: int = 50,
 ) -> None:
     """Trains the demo's CLIP and writes it to a folder.
 
@@ -132,7 +132,8 @@ def pretrain(
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     started = time.time()
-    out.mkdir(parents=True, exist_ok=True)
+    staging = out.with_name(f".{out.name}.part")  # beside the folder: stopped half-way, it leaves that as it was
+    staging.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(seed)
     model = CLIPModel(make_config(tokenizer))
     model.set_attn_implementation("eager")  # for so few tokens a head the CPU's fused kernel takes twice the time
@@ -182,12 +183,11 @@ def pretrain(
                 if (step + 1) % (5 * log_every) == 0 or step + 1 == steps:
                     row["heldout_R@1"] = evaluate(model, tokenizer, seed)
                 log.append(row | {"seconds": round(time.time() - started, 1)})
-                pd.DataFrame(log).to_csv(out / "pretrain.csv.part", index=False)
+                pd.DataFrame(log).to_csv(staging / "pretrain.csv", index=False)
                 bar.set_postfix({k: round(v, 3) for k, v in row.items() if k != "step"})
                 if "heldout_R@1" in row:
                     print(json.dumps(log[-1]), flush=True)
-                    save(out, model, tokenizer)
-    os.replace(out / "pretrain.csv.part", out / "pretrain.csv")
+                    save(staging, model, tokenizer)
     facts = {
         "script": "experiments/backbones/pretrain_demo.py",
         "seed": seed,
@@ -203,13 +203,17 @@ def pretrain(
         "threads": threads,
         "torch": torch.__version__,
     }
-    (out / "pretrain.json").write_text(json.dumps(facts, indent=2) + "\n")
-    draw_curve(pd.DataFrame(log), out / "pretrain.png")
+    (staging / "pretrain.json").write_text(json.dumps(facts, indent=2) + "\n")
+    draw_curve(pd.DataFrame(log), staging / "pretrain.png")
+    out.mkdir(parents=True, exist_ok=True)
+    for file in staging.iterdir():
+        os.replace(file, out / file.name)
+    staging.rmdir()
 
 
 def normalise(pictures: Tensor) -> Tensor:
     """uint8 ``[B, 3, H, W]`` -> float, with CLIP's mean and deviation."""
-    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    mean, std = torch.tensor(CLIP_MEAN).view(3, 1, 1), torch.tensor(CLIP_STD).view(3, 1, 1)
     return (pictures.float() / 255 - mean) / std
 
 
@@ -241,16 +245,12 @@ def evaluate(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, seed: int, co
     return round(100 * (logits.argmax(dim=1) == torch.arange(count)).float().mean().item(), 2)
 
 
-def save(out: Path, model: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> None:
+def save(folder: Path, model: CLIPModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Writes weights in float16, which halves the file; loading turns them back into float32."""
-    staging = out / ".part"
     halved = CLIPModel(model.config).half()
     halved.load_state_dict(model.state_dict())
-    halved.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    for file in staging.iterdir():
-        os.replace(file, out / file.name)
-    staging.rmdir()
+    halved.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def draw_curve(log: pd.DataFrame, path: Path) -> None:

@@ -108,6 +108,23 @@ def test_damaged_annotations_are_named(root: Path, file: str, text: str, message
     assert str(root / file) in caught.value.problem
 
 
+@pytest.mark.parametrize("file", ["MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv", "MSRVTT_data.json"])
+def test_unreadable_annotations_are_named(root: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = io.open
+
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name == file:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("io.open", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied") as caught:
+        MSRVTT(str(root)).tables()
+    assert str(root / file) in caught.value.problem
+    assert "permissions" in str(caught.value.next_step)
+
+
 def test_unknown_training_split() -> None:
     with pytest.raises(ConfigError, match="training='8k'"):
         MSRVTT(training="8k")  # type: ignore[arg-type]

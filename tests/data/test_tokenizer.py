@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_absent_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CheckpointError, match="someone/something-absent") as caught:
         CaptionTokenizer("someone/something-absent", 8).load()
     assert "HF_HOME" in str(caught.value.next_step)
-    assert "--data.tokenizer=FOLDER" in str(caught.value.next_step)
+    assert "--model.backbone=FOLDER" in str(caught.value.next_step)
     with pytest.raises(CheckpointError, match="no such folder"):
         CaptionTokenizer(str(tmp_path / "nowhere"), 8).load()
 
@@ -103,6 +104,75 @@ def test_a_folder_without_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no tokenizer can be loaded from") as caught:
         CaptionTokenizer(str(tmp_path), 8).load()
     assert str(tmp_path) in caught.value.problem
+
+
+def test_a_model_without_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')  # of which transformers makes an empty tokenizer
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "CLIPTokenizer"}')
+    for part in ("", "vocab.json"):
+        if part:
+            (tmp_path / part).write_text("{}")
+        with pytest.raises(CheckpointError, match="no tokenizer can be loaded from") as caught:
+            CaptionTokenizer(str(tmp_path), 8).load()
+        for name in ("tokenizer.json", "vocab.json", "merges.txt", str(tmp_path)):
+            assert name in str(caught.value.next_step)
+
+
+def test_a_tokenizer_without_words(tmp_path: Path) -> None:
+    from transformers import CLIPTokenizer
+
+    CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[]).save_pretrained(tmp_path)
+    assert (tmp_path / "tokenizer.json").is_file()
+    with pytest.raises(CheckpointError, match="has no words, only 2 special tokens") as caught:
+        CaptionTokenizer(str(tmp_path), 8).load()
+    assert str(tmp_path) in caught.value.problem
+
+
+def test_a_tokenizer_that_knows_none_of_the_words(tokenizer_folder: str) -> None:
+    tokenizer = CaptionTokenizer(tokenizer_folder, 8)
+    tokenizer.require_words([])
+    tokenizer.require_words(["a dog", "a W1"])
+    with pytest.raises(CheckpointError, match="knows no word of the captions, e.g. of 'a dog'"):
+        tokenizer.require_words(["A dog", "a cat"])
+
+
+class Hub:
+    """A repository of the hub, and a cache that holds only some of its files."""
+
+    def __init__(self, folder: Path, repository: str, cached: list[str]) -> None:
+        self.cache, self.repository = folder / "cache", Path(repository)
+        self.cache.mkdir()
+        self.fetch(cached)
+
+    def fetch(self, patterns: list[str]) -> None:
+        for pattern in patterns:
+            for file in self.repository.glob(pattern):
+                shutil.copy(file, self.cache)
+
+    def snapshot_download(self, name: str, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        if not local_files_only:
+            self.fetch(allow_patterns)
+        return str(self.cache)
+
+
+def test_a_cache_with_a_part_of_the_tokenizer_is_completed(
+    tokenizer_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, tokenizer_folder, ["tokenizer_config.json"])
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    assert CaptionTokenizer("someone/something", 5)(["w0"])[0].tolist() == [[2, 4, 3, 1, 1]]
+
+
+def test_a_hub_repository_without_tokenizer(
+    tokenizer_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, tokenizer_folder, ["tokenizer_config.json"])
+    hub.repository = tmp_path / "nothing"
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    with pytest.raises(CheckpointError, match="no tokenizer can be loaded from someone/something") as caught:
+        CaptionTokenizer("someone/something", 5).load()
+    assert str(hub.cache) in str(caught.value.next_step)
 
 
 def test_a_tokenizer_without_end(tokenizer_folder: str, tmp_path: Path) -> None:

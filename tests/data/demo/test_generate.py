@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +52,39 @@ def test_a_folder_of_another_dataset_is_left_alone(demo: Path, tmp_path: Path) -
     assert not is_complete(tmp_path / "absent", 1, 6, 4, 14)
     with pytest.raises(DataError, match="not the demo dataset"):
         is_complete(demo, 2, 6, 4, 14)
-    (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(DataError, match="something else"):
+    with pytest.raises(DataError, match=r"rm -r .*demo") as caught:
+        is_complete(demo, 2, 6, 4, 14)
+    assert "--data.root" in str(caught.value.next_step)
+
+
+@pytest.mark.parametrize("files", [["thesis.txt"], ["thesis.txt", "demo.json"]])
+def test_nobody_is_told_to_delete_what_we_did_not_write(tmp_path: Path, files: list[str]) -> None:
+    for name in files:
+        (tmp_path / name).write_text('{"precious": true}')
+    with pytest.raises(DataError, match="something else") as caught:
         is_complete(tmp_path, 1, 6, 4, 14)
+    assert "--data.root" in str(caught.value.next_step)
+    assert "rm" not in str(caught.value.next_step)
+    with pytest.raises(DataError, match=r"thesis\.txt is not a folder"):
+        is_complete(tmp_path / "thesis.txt", 1, 6, 4, 14)
+
+
+def test_the_first_of_two_simultaneous_generations_provides_the_folder(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "demo"
+
+    def meanwhile(*_: object) -> None:
+        shutil.copytree(demo, root)
+
+    monkeypatch.setattr("centerclip_pl.data.demo.generate._write_videos", meanwhile)
+    generate(root, seed=1, train=6, val=4, test=14)
+    assert is_complete(root, 1, 6, 4, 14)
+    assert list(tmp_path.iterdir()) == [root]
+    shutil.rmtree(root)
+    with pytest.raises(DataError, match="not the demo dataset"):  # the other one made something else
+        generate(root, seed=2, train=6, val=4, test=14)
+    assert list(tmp_path.iterdir()) == [root]
 
 
 def test_an_interrupted_generation_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
