@@ -20,7 +20,7 @@ def train(words: list[str]) -> None:
 
     from centerclip_pl.cli.lightning import run
 
-    cli = run(["fit", *configs, *rest])
+    cli = run(["fit", *configs, *rest], and_test=True)
     cli.trainer.test(
         cli.model, datamodule=cli.datamodule, ckpt_path=cli.best_checkpoint, weights_only=True, verbose=False
     )

@@ -40,8 +40,9 @@ class RetrievalCLI(LightningCLI):
 
     run_dir: Path
 
-    def __init__(self, args: list[str]) -> None:
+    def __init__(self, args: list[str], and_test: bool = False) -> None:
         self.started = time.perf_counter()
+        self.and_test = and_test
         super().__init__(
             TextVideoRetrieval,
             RetrievalDataModule,
@@ -92,7 +93,7 @@ class RetrievalCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        _check_data(config.data, str(self.subcommand))
+        _check_data(config.data, str(self.subcommand), self.and_test)
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
@@ -182,13 +183,13 @@ class RetrievalCLI(LightningCLI):
             print(f"embeddings: {self.run_dir / 'predictions'}", flush=True)
 
 
-def _check_data(data: Namespace | None, stage: str) -> None:
+def _check_data(data: Namespace | None, stage: str, and_test: bool) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
     if data is None:
         raise ConfigError("no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS")
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         kind: Any = locate(data.class_path)
-        kind(**data.init_args.as_dict()).check(stage)
+        kind(**data.init_args.as_dict()).check(stage, and_test=and_test)
 
 
 def _tokenizer_of(backbone: Any) -> str:
@@ -199,12 +200,17 @@ def _tokenizer_of(backbone: Any) -> str:
     return backbone
 
 
-def run(words: list[str]) -> RetrievalCLI:
-    """Runs a LightningCLI command: its name and options."""
+def run(words: list[str], and_test: bool = False) -> RetrievalCLI:
+    """Runs a LightningCLI command.
+
+    Args:
+        words: its name and options.
+        and_test: whether the caller is going to test what ``fit`` trains, so that the test split must be there.
+    """
     _quieten()
     forget_run_dir()
     try:
-        return RetrievalCLI(words)
+        return RetrievalCLI(words, and_test)
     except Exception:
         remove_if_empty()  # a mistake that was found before the run began leaves no folder
         raise

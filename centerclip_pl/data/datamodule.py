@@ -81,8 +81,8 @@ class RetrievalDataModule(L.LightningDataModule):
     ) -> None:
         super().__init__()
         require_positive(num_frames=num_frames, image_size=image_size, batch_size=batch_size)
-        require_positive(eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size)
-        require_positive(check_timeout=check_timeout, loader_timeout=loader_timeout)
+        eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        require_positive(eval_batch_size=eval_batch_size, check_timeout=check_timeout, loader_timeout=loader_timeout)
         require_one_of(("random", "uniform"), train_sampling=train_sampling)
         require_one_of(("random", "all"), captions_per_video=captions_per_video)
         require_one_of(("error", "drop"), on_bad_video=on_bad_video)
@@ -94,7 +94,7 @@ class RetrievalDataModule(L.LightningDataModule):
         self.image_size = image_size
         self.tokenizer = CaptionTokenizer(tokenizer, max_words)
         self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size or batch_size
+        self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.train_sampling: Sampling = train_sampling
         self.captions_per_video: Captions = captions_per_video
@@ -193,9 +193,8 @@ class RetrievalDataModule(L.LightningDataModule):
             DataError: something is absent or broken; the text says what to do.
             CheckpointError: the tokenizer cannot be loaded.
         """
-        needed = self._splits.of_stage(stage)
-        self._splits.require(needed)
-        for split in needed:
+        self._splits.require(splits := self._splits.of_stage(stage))
+        for split in splits:
             self.tokenizer.require_words(self._splits.table(split)["caption"].head(100).tolist())
 
     def train_dataloader(self) -> VideoLoader:

@@ -28,7 +28,7 @@ def write(path: Path, text: str, encoding: str = "utf-8") -> str:
 def tables(captions: str, **options: Any) -> dict[str, list[list[Any]]]:
     return {
         split: table[["video_id", "path", "caption"]].values.tolist()
-        for split, table in Custom(captions, **options).tables().items()
+        for split, table in Custom(captions, **{"test_videos": 0, **options}).tables().items()
     }
 
 
@@ -62,8 +62,13 @@ def test_clips_of_one_file_are_videos_of_their_own(folder: Path, tokenizer_folde
         folder / "x.csv", "video,caption,start,end\na.mp4,one,0,1\na.mp4,uno,0,1\na.mp4,two,1,\nb.mp4,three,,\n"
     )
     data = Custom(file, tokenizer=tokenizer_folder, val_videos=1, num_frames=4, image_size=8, num_workers=0)
-    data.setup()
-    assert sorted(data.videos("train") + data.videos("val")) == ["a.mp4@0-1", "a.mp4@1-", "b.mp4"]
+    data.check()
+    assert [len(data.videos(split)) for split in ("train", "val", "test")] == [1, 1, 1]
+    assert sorted(data.videos("train") + data.videos("val") + data.videos("test")) == [
+        "a.mp4@0-1",
+        "a.mp4@1-",
+        "b.mp4",
+    ]
     sizes = {split: (count["videos"], count["texts"]) for split, count in data.counts().items()}
     assert sum(videos for videos, _ in sizes.values()) == 3
     assert sum(texts for _, texts in sizes.values()) == 4
@@ -71,10 +76,59 @@ def test_clips_of_one_file_are_videos_of_their_own(folder: Path, tokenizer_folde
 
 def test_own_ids_and_further_columns_are_kept(folder: Path) -> None:
     file = write(folder / "x.csv", "video_id,video,caption,tag,note\nfirst,a.mp4,one,order,n\n,b.mp4,two,,\n")
-    table = Custom(file).tables()["train"]
+    table = Custom(file, test_videos=0).tables()["train"]
     assert table["video_id"].tolist() == ["first", "b.mp4"]
     assert table["tag"].tolist() == ["order", ""]
     assert table["note"].tolist() == ["n", ""]
+
+
+def many(folder: Path, head: str = "video,caption", tail: str = "") -> str:
+    rows = [f"v{k}.mp4,caption {c}{tail}" for k in range(40) for c in range(2)]
+    return write(folder / "many.csv", "\n".join([head, *rows]) + "\n")
+
+
+@pytest.mark.parametrize(("head", "tail"), [("video,caption", ""), ("video,caption,split", ",")])
+def test_without_a_split_a_part_is_held_out_to_test_on(tmp_path: Path, head: str, tail: str) -> None:
+    file = many(tmp_path, head, tail)
+    parts = {split: set(table["video_id"]) for split, table in Custom(file).tables().items()}
+    assert {split: len(videos) for split, videos in parts.items()} == {"train": 36, "test": 4}
+    assert len(parts["train"] | parts["test"]) == 40
+    again = Custom(file, test_videos=4).tables()
+    assert set(again["test"]["video_id"]) == parts["test"]
+    assert len(again["test"]) == 8
+    assert Custom(file).protocol("test") == "custom:many.csv:test:held-out-0.1"
+    assert Custom(file).protocol("val") == "custom:many.csv:val"
+    assert set(Custom(file, test_videos=0).tables()) == {"train"}
+    assert set(Custom(file, split="test").tables()) == {"test"}
+    assert Custom(file, split="test").protocol("test") == "custom:many.csv:test"
+    with pytest.raises(ConfigError, match="test_videos=-1: at least one video"):
+        Custom(file, test_videos=-1).tables()
+    with pytest.raises(DataError, match="test_videos=40 would hold out all 40"):
+        Custom(file, test_videos=40).tables()
+
+
+@pytest.mark.parametrize("options", [{}, {"test_videos": 0.5}])
+def test_nothing_is_held_out_where_the_file_names_splits(tmp_path: Path, options: Any) -> None:
+    file = write(tmp_path / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,\nc.mp4,three,train\n")
+    assert set(Custom(file, **options).tables()) == {"train"}
+
+
+def test_what_will_be_tested_needs_test_videos(folder: Path) -> None:
+    file = write(folder / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,train\n")
+    Custom(file).check("fit")
+    for data in (Custom(file), Custom(file, test_videos=0)):
+        with pytest.raises(DataError, match="no test split; it has train, val") as caught:
+            data.check("fit", and_test=True)
+        assert data.counts() == {}  # before any video was looked at
+    for part in ("column split", "x.csv", "`fit`, which does not test"):
+        assert part in str(caught.value.next_step)
+    file = write(folder / "y.csv", "video,caption\na.mp4,one\nb.mp4,two\nc.mp4,three\n")
+    data = Custom(file)
+    data.check("fit", and_test=True)
+    assert list(data.counts()) == ["train", "val", "test"]
+    with pytest.raises(DataError, match="select_on_test=true") as caught:
+        Custom(file, test_videos=0, select_on_test=True).check("fit")
+    assert "column split" in str(caught.value.next_step)
 
 
 def test_files_are_looked_for_beside_the_captions_and_then_in_root(folder: Path, tmp_path: Path) -> None:
@@ -139,6 +193,19 @@ def test_a_video_in_two_splits(folder: Path) -> None:
     file = write(folder / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,train\na.mp4,three,test\n")
     with pytest.raises(DataError, match=r"1 videos are in both train and test, e.g. a.mp4"):
         Custom(file).setup("fit")
+
+
+@pytest.mark.parametrize("select_on_test", [False, True])
+def test_a_video_in_validation_and_test(folder: Path, select_on_test: bool) -> None:
+    file = write(
+        folder / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,val\nb.mp4,three,test\nc.mp4,four,test\n"
+    )
+    data = Custom(file, select_on_test=select_on_test)
+    if select_on_test:  # the validation split is not used
+        data.check("fit")
+        return
+    with pytest.raises(DataError, match=r"1 videos are in both val and test, e.g. b.mp4"):
+        data.check("fit")
 
 
 def test_unknown_default_split(folder: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from centerclip_pl.data import MSRVTT, Custom, RetrievalDataModule
 from centerclip_pl.data.captions import caption_table
@@ -52,15 +53,14 @@ class Seen(L.LightningModule):
 
 
 def trainer(tmp_path: Path, **options: Any) -> L.Trainer:
+    defaults: dict[str, Any] = {"enable_checkpointing": False, "num_sanity_val_steps": 0}
     return L.Trainer(
         default_root_dir=tmp_path,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
+        **{**defaults, **options},
     )
 
 
@@ -121,6 +121,70 @@ def test_a_run_that_resumes_sees_what_an_uninterrupted_one_saw(
     rest = fit(3, str(tmp_path / "2.ckpt")).batches["train"]
     assert len(rest) == 2
     for batch, expected in zip(rest, whole[4:], strict=True):
+        assert all(torch.equal(batch[name], expected[name]) for name in batch)
+
+
+class Interrupt(L.Callback):
+    """Ctrl-C, in the hook of that name when it is called for the ``count``-th time."""
+
+    def __init__(self, hook: str, count: int) -> None:
+        self.left = count
+        setattr(self, hook, self.called)
+
+    def called(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class Steps(Seen):
+    """Counts its optimiser steps in its weight."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+# Of 3 epochs of 5 batches, the second is interrupted: when its third batch is there, before the step and after it;
+# after its last; when the validation at its end begins, and within it; when the epoch itself begins. The sanity check
+# comes first. `done`: batches trained on until then.
+@pytest.mark.parametrize(
+    ("hook", "count", "done", "workers"),
+    [
+        ("on_train_batch_start", 8, 7, 0),
+        ("on_train_batch_start", 8, 7, 2),
+        ("on_train_batch_end", 8, 8, 2),
+        ("on_train_batch_end", 10, 10, 0),
+        ("on_validation_start", 3, 10, 0),
+        ("on_validation_batch_start", 5, 10, 2),
+        ("on_train_epoch_start", 2, 5, 0),
+    ],
+)
+def test_a_run_that_was_interrupted_within_an_epoch_goes_on_where_it_was(
+    make_data: Callable[..., Custom], tmp_path: Path, hook: str, count: int, done: int, workers: int
+) -> None:
+    def fit(*callbacks: L.Callback, resume: Path | None = None) -> Steps:
+        L.seed_everything(7, verbose=False)
+        model = Steps()
+        run = trainer(
+            tmp_path, max_epochs=3, callbacks=[*callbacks], enable_checkpointing=bool(callbacks), num_sanity_val_steps=1
+        )
+        data = make_data(batch_size=2, num_workers=workers)
+        try:
+            run.fit(model, data, ckpt_path=resume, weights_only=resume is not None)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            assert callbacks
+        return model
+
+    whole = fit()
+    assert (len(whole.batches["train"]), whole.weight.item()) == (15, -15)
+    last = ModelCheckpoint(tmp_path / hook, filename="last", save_on_exception=True, enable_version_counter=False)
+    begun = fit(Interrupt(hook, count), last).batches["train"]
+    assert len(begun) == done
+    (saved,) = (tmp_path / hook).iterdir()
+    rest = fit(resume=saved)
+    assert rest.weight.item() == -15
+    batches = [*begun, *rest.batches["train"]]
+    for batch, expected in zip(batches, whole.batches["train"], strict=True):
         assert all(torch.equal(batch[name], expected[name]) for name in batch)
 
 

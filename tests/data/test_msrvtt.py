@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -44,7 +45,7 @@ def root(tmp_path: Path, make_video: Callable[..., Path]) -> Path:
 
 def test_published_files(root: Path, tokenizer_folder: str) -> None:
     data = MSRVTT(str(root), tokenizer=tokenizer_folder, val_videos=2, num_workers=0)
-    data.setup("fit")
+    data.check("fit")
     assert data.counts() == {
         "train": {"videos": 6, "texts": 24, "missing": 0, "broken": 0},
         "val": {"videos": 2, "texts": 8, "missing": 0, "broken": 0},
