@@ -6,11 +6,11 @@ All that this package knows of the host's inside is here: its blocks are the mod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from centerclip_pl.errors import ConfigError
@@ -99,7 +99,7 @@ def attach(vision: nn.Module, reducers: Sequence[Reducer], frames: int) -> Attac
     blocks = encoder_blocks(vision)
     coming, handles = frames, []
     for reducer in reducers:
-        hook = _make_hook(reducer, coming)
+        hook = _ReduceTokens(reducer, coming)
         handles.append(blocks[reducer.after_block].register_forward_pre_hook(hook, with_kwargs=True))
         coming = reducer.segments
     attachment = Attachment(handles, frames, coming)
@@ -107,16 +107,16 @@ def attach(vision: nn.Module, reducers: Sequence[Reducer], frames: int) -> Attac
     return attachment
 
 
-def _make_hook(reducer: Reducer, frames: int) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
-    def reduce_tokens(
-        block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+class _ReduceTokens:
+    """A block's forward pre-hook. A class, not a closure: modules with hooks can be pickled, as spawning needs."""
+
+    def __init__(self, reducer: Reducer, frames: int) -> None:
+        self.reducer = reducer
+        self.frames = frames
+
+    def __call__(
+        self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
-            return (_reduce(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": _reduce(kwargs["hidden_states"])}
-
-    def _reduce(tokens: Tensor) -> Tensor:
-        reduced: Tensor = reducer(tokens, frames)
-        return reduced
-
-    return reduce_tokens
+            return (self.reducer(args[0], self.frames), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": self.reducer(kwargs["hidden_states"], self.frames)}

@@ -80,6 +80,7 @@ def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
         segment_mask=plan["segment_mask"],
         num_frames=plan["num_frames"],
         max_logit_scale=plan["max_logit_scale"],
+        attention=plan["attention"],
     )
     try:
         module.load_state_dict(content["state_dict"])

@@ -70,7 +70,7 @@ class TextVideoRetrieval(L.LightningModule):
             if value not in built:
                 raise ConfigError(f"{name} is {value!r}, but this version has {', '.join(map(repr, built))} only")
         self.backbone = backbone
-        self.head, self.patch = head, patch
+        self.head, self.patch, self.attention = head, patch, attention
         self.num_frames = num_frames
         self.optimizer_options = optimizer or OptimizerOptions()
         self.max_logit_scale = max_logit_scale
@@ -266,4 +266,5 @@ class TextVideoRetrieval(L.LightningModule):
             "segment_mask": self.video.mask_rule,
             "num_frames": self.num_frames,
             "max_logit_scale": self.max_logit_scale,
+            "attention": self.attention,
         }

@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -82,6 +83,12 @@ def test_attaching_twice_is_attaching_once(vision: CLIPVisionModel, pixels: torc
     assert torch.equal(embed(vision, pixels), once)
     second.remove()
     assert embed(vision, pixels).shape[0] == 12
+
+
+def test_a_model_with_hooks_can_be_pickled(vision: CLIPVisionModel, pixels: torch.Tensor) -> None:
+    attach(vision, [KMedoids(2, 3, 7)], 6)
+    expected = embed(vision, pixels)
+    assert torch.equal(embed(pickle.loads(pickle.dumps(vision)), pixels), expected)
 
 
 def test_keeping_every_token_of_single_frames_changes_nothing(vision: CLIPVisionModel, pixels: torch.Tensor) -> None:
