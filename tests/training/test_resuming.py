@@ -1,0 +1,85 @@
+"""The callbacks of a run that is stopped, moved and gone on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from centerclip_pl.errors import NonFiniteError
+from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, SayHowToResume
+
+
+def trainer(**facts: Any) -> Any:
+    return SimpleNamespace(
+        **{"state": SimpleNamespace(fn="fit"), "is_global_zero": True, "sanity_checking": False, "global_step": 7}
+        | facts
+    )
+
+
+def test_only_a_stop_from_outside_replaces_the_last_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[BaseException] = []
+    monkeypatch.setattr(ModelCheckpoint, "on_exception", lambda self, trainer, module, error: saved.append(error))
+    last = LastCheckpoint("checkpoints")
+    for error in (NonFiniteError("the loss is nan"), RuntimeError("out of memory"), KeyboardInterrupt()):
+        last.on_exception(trainer(), None, error)  # type: ignore[arg-type]
+    assert [type(error) for error in saved] == [KeyboardInterrupt]
+
+
+def test_remembered_paths_become_those_of_the_present_folder(tmp_path: Path) -> None:
+    state = {
+        "dirpath": "/old/checkpoints",
+        "best_model_path": "/old/checkpoints/best.ckpt",
+        "kth_best_model_path": "/old/checkpoints/best.ckpt",
+        "last_model_path": "",
+        "best_k_models": {"/old/checkpoints/best.ckpt": 3.0},
+        "best_model_score": 3.0,
+    }
+    checkpoint = {"callbacks": {"ModelCheckpoint{}": state, "Other": {"count": 1}}}
+    MovedCheckpoints(str(tmp_path)).on_load_checkpoint(trainer(), None, checkpoint)  # type: ignore[arg-type]
+    best = str(tmp_path / "best.ckpt")
+    assert state == {
+        "dirpath": str(tmp_path),
+        "best_model_path": best,
+        "kth_best_model_path": best,
+        "last_model_path": "",
+        "best_k_models": {best: 3.0},
+        "best_model_score": 3.0,
+    }
+    assert checkpoint["callbacks"]["Other"] == {"count": 1}
+
+
+def test_a_test_leaves_remembered_paths_alone(tmp_path: Path) -> None:
+    checkpoint = {"callbacks": {"ModelCheckpoint{}": {"dirpath": "/old", "best_model_path": "/old/best.ckpt"}}}
+    testing = trainer(state=SimpleNamespace(fn="test"))
+    MovedCheckpoints(str(tmp_path)).on_load_checkpoint(testing, None, checkpoint)  # type: ignore[arg-type]
+    assert checkpoint["callbacks"]["ModelCheckpoint{}"]["best_model_path"] == "/old/best.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("error", "facts", "exists", "says"),
+    [
+        (KeyboardInterrupt(), {}, False, True),  # it is about to be saved
+        (KeyboardInterrupt(), {"sanity_checking": True}, False, False),  # nothing is saved then
+        (RuntimeError(), {}, False, False),
+        (RuntimeError(), {}, True, True),
+        (KeyboardInterrupt(), {"state": SimpleNamespace(fn="test")}, True, False),
+        (KeyboardInterrupt(), {"is_global_zero": False}, True, False),
+    ],
+)
+def test_how_to_resume_is_said_where_one_can(
+    error: BaseException,
+    facts: dict[str, Any],
+    exists: bool,
+    says: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if exists:
+        (tmp_path / "last.ckpt").touch()
+    SayHowToResume(Path("runs/x"), str(tmp_path)).on_exception(trainer(**facts), None, error)  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert ("stopped at step 7" in said and "--run_dir=runs/x" in said) == says
