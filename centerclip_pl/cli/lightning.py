@@ -91,6 +91,10 @@ class RetrievalCLI(LightningCLI):
         parser.link_arguments("data.init_args.num_frames", "model.num_frames")
         parser.link_arguments("model.image_size", "data.init_args.image_size", apply_on="instantiate")
 
+    def _parse_ckpt_path(self) -> None:
+        # Lightning's would read the file for hyperparameters, of which ours have none, and fail on damaged ones.
+        pass
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         _check_data(config.data, str(self.subcommand), self.and_test)

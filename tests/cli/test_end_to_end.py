@@ -130,6 +130,7 @@ def test_fit_interrupt_resume_test_predict(tiny_demo: Path, tiny_backbone: Path,
         (["train", "--model.backbone=BACKBONE", "--tokens.segments=3"], ["8 frames", "3 segments", "1, 2, 4, 8"]),
         (["train", "--model.backbone=BACKBONE", "--tokens.clusters=500"], ["clusters is 500", "128"]),
         (["eval", "--checkpoint", "absent.ckpt"], ["absent.ckpt", "no such file"]),
+        (["eval", "--checkpoint", __file__, "--model.backbone=BACKBONE"], [__file__, "no checkpoint at all"]),
         (["show-tokens", "absent.mp4", "--checkpoint", "absent.ckpt"], ["absent.mp4"]),
         (["tets"], ["did you mean `test`"]),
         (["train", "--model.backbone=BACKBONE", "--model.optimizer.warmup=2"], ["warmup is 2"]),
@@ -151,7 +152,7 @@ def test_mistakes_get_one_message(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    if words[0] == "train" and "--dataset" not in words:
+    if words[0] in ("train", "eval") and "--dataset" not in words:
         words = [*words, f"--data.root={tiny_demo}", "--data.train=16", "--data.val=4", "--data.test=14"]
     words = [word.replace("BACKBONE", str(tiny_backbone)) for word in words]
     if words[0] in ("train", "eval"):
