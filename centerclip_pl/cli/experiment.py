@@ -46,7 +46,7 @@ def evaluate(words: list[str]) -> None:
         # The run's own options, with only what was named in their place.
         named = (("dataset", options.dataset), ("method", options.method), ("backbone", options.backbone))
         files = [beside, *(_file(experiments, part, name) for part, name in named if name)]
-        configs = [word for file in files for word in ("--config", str(file))]
+        configs = _as_options(files)
     else:
         configs = compose(experiments, options.dataset or "demo", options.method, options.backbone)
 
@@ -93,11 +93,15 @@ def compose(experiments: Path, dataset: str, method: str | None, backbone: str |
         if not name:
             raise ConfigError(f"{first} names no default {part}", f"give one: --{part}=NAME")
         files.append(_file(experiments, part, str(name)))
-    words = [word for file in files for word in ("--config", str(file))]
+    words = _as_options(files)
     weights = (_read(files[-1]).get("model") or {}).get("backbone")
     if isinstance(weights, str) and not Path(weights).is_dir() and (experiments.parent / weights).is_dir():
         words.append(f"--model.backbone={experiments.parent / weights}")  # run from elsewhere than the repository
     return words
+
+
+def _as_options(files: list[Path]) -> list[str]:
+    return [word for file in files for word in ("--config", str(file))]
 
 
 def _file(experiments: Path, part: str, name: str) -> Path:

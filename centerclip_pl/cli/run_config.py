@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from centerclip_pl.files import replacing
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -24,9 +25,8 @@ class SaveRunConfig(SaveConfigCallback):
         if target.exists() and stage != "fit":
             return
         options = reusable(yaml.safe_load(self.parser.dump(self.config, skip_unset=False)))
-        part = target.with_suffix(".yaml.part")
-        part.write_text(yaml.safe_dump(options, sort_keys=False))
-        os.replace(part, target)
+        with replacing(target) as part:
+            part.write_text(yaml.safe_dump(options, sort_keys=False))
 
 
 def reusable(options: dict[str, Any]) -> dict[str, Any]:

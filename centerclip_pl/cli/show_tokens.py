@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor, nn
 
 from centerclip_pl.errors import ConfigError, VideoError
+from centerclip_pl.files import replacing
 from centerclip_pl.tokens import KMedoids
 from centerclip_pl.tokens.segments import frames_per_segment, split_segments
 from centerclip_pl.training.checkpoints import load_checkpoint
@@ -97,12 +97,8 @@ def draw(frames: Tensor, kept: Tensor, path: Path, title: str) -> None:
         if s % a_line:
             ax.set_yticks([])
     figure.suptitle(title, fontsize=10, color=_INK)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         figure.savefig(part, dpi=120, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.12)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _draw_segment(ax: Axes, pictures: np.ndarray, kept: np.ndarray) -> None:

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.files import replacing
 from centerclip_pl.training.masking import mask_config
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ class _ContinuingWriter(ExperimentWriter):
         header, *rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [row for row in rows if _is_before(row, column, step)]
         if len(kept) < len(rows):
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.write_text("".join([header, *kept]), encoding="utf-8", newline="")
-            os.replace(temporary, path)
+            with replacing(path) as part:
+                part.write_text("".join([header, *kept]), encoding="utf-8", newline="")
 
 
 def _is_before(row: str, column: int, step: int) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from centerclip_pl.errors import DataError
+from centerclip_pl.files import replacing
 from centerclip_pl.types import VideoEmbedding
 
 _TENSORS, _VIDEOS, _TEXTS = "embeddings.safetensors", "videos.parquet", "texts.parquet"
@@ -114,14 +115,13 @@ class EmbeddingWriter(BasePredictionWriter):
             "text": tensors["text"][text_rows].contiguous(),
             "video_of_text": torch.tensor([position[video] for video in owners], dtype=torch.int64),
         }
-        save_file(stored, self.folder / f"{_TENSORS}.part")
-        frame = pd.DataFrame({"video_id": names, "path": [paths[name] for name in names]})
-        frame.to_parquet(self.folder / f"{_VIDEOS}.part")
-        captions.iloc[text_ids.tolist()][["video_id", "caption"]].reset_index(drop=True).to_parquet(
-            self.folder / f"{_TEXTS}.part"
-        )
-        for name in (_TENSORS, _VIDEOS, _TEXTS):
-            os.replace(self.folder / f"{name}.part", self.folder / name)
+        videos = pd.DataFrame({"video_id": names, "path": [paths[name] for name in names]})
+        texts = captions.iloc[text_ids.tolist()][["video_id", "caption"]].reset_index(drop=True)
+        with ExitStack() as stack:  # none is put in place before all are written
+            parts = {name: stack.enter_context(replacing(self.folder / name)) for name in (_TENSORS, _VIDEOS, _TEXTS)}
+            save_file(stored, parts[_TENSORS])
+            videos.to_parquet(parts[_VIDEOS])
+            texts.to_parquet(parts[_TEXTS])
 
 
 def _first_of_each(ids: Tensor) -> Tensor:

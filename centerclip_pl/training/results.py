@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from centerclip_pl import __version__
 from centerclip_pl.errors import DataError, NonFiniteError
+from centerclip_pl.files import replacing
 from centerclip_pl.training.cost import Cost
 from centerclip_pl.training.masking import mask_command
 
@@ -154,15 +153,8 @@ def write_results(path: str | Path, results: Results) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=2, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp's files are private
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def read_results(path: str | Path) -> Results:
@@ -241,10 +233,3 @@ def _typed(arguments: Sequence[str]) -> list[str]:
 def _writer(content: Mapping[str, Any]) -> str:
     versions = content.get("versions")
     return str(versions.get("centerclip-pl", "unknown")) if isinstance(versions, Mapping) else "unknown"
-
-
-def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from centerclip_pl.files import replacing
 from centerclip_pl.video.decode import MISSING
 
 _log = logging.getLogger(__name__)
@@ -92,13 +93,11 @@ def save_manifest(root: str | Path, entries: Mapping[str, VideoCheck]) -> None:
     table["path"] = [path.removeprefix(prefix) for path in entries]
     table = table.astype({"problem": "string", "timeout": "float64"}).assign(rules=_RULES)
     for file in manifest_paths(root):
-        temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            table.to_parquet(temporary, index=False)
-            os.replace(temporary, file)
+            with replacing(file) as part:
+                table.to_parquet(part, index=False)
             return
         except OSError as error:
-            temporary.unlink(missing_ok=True) if file.parent.is_dir() else None
             _log.debug("no manifest at %s: %s", file, error)
     _log.warning("the results of the check can be kept nowhere; the next run checks all videos again")
