@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
+from centerclip_pl.cores import usable_cores
 from centerclip_pl.data.dataset import Failure, VideoCaptionDataset
 from centerclip_pl.errors import DataError, VideoError
 
@@ -166,7 +167,7 @@ def default_workers(local_processes: int = 1) -> int:
 
     At least one, because only a decoder in a process of its own can be given a time limit.
     """
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = usable_cores()
     return max(1, min(8, available // max(1, local_processes) - 1))
 
 

@@ -15,14 +15,12 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
-from centerclip_pl.training.cost import Cost, measure_cost
+from centerclip_pl.training.cost import MEBIBYTE, Cost, measure_cost
 from centerclip_pl.training.examples import ExampleTable
 from centerclip_pl.training.results import Counts, Results, Selection, make_results, write_results
 from centerclip_pl.training.selection import describe_selection
 
 __all__ = ["ExampleTable", "ReportedData", "ResultsWriter", "ThroughputLogger"]
-
-_MEBIBYTE = 2**20
 
 
 class ThroughputLogger(Callback):
@@ -75,7 +73,7 @@ class ThroughputLogger(Callback):
             "train/data_wait_share": wait / (wait + work),
         }
         if pl_module.device.type == "cuda":
-            figures["train/peak_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / _MEBIBYTE
+            figures["train/peak_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / MEBIBYTE
         pl_module.log_dict(figures, batch_size=1)
 
 

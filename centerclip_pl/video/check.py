@@ -21,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from centerclip_pl.cores import usable_cores
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.video.decode import MISSING
 from centerclip_pl.video.manifest import VideoCheck, load_manifest, save_manifest
@@ -77,7 +78,7 @@ def check_videos(
             todo.append(VideoCheck(path, status.st_size, status.st_mtime_ns))
     if todo:
         if workers is None:
-            workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+            workers = min(usable_cores(), 16)
         new: dict[str, VideoCheck] = {}
         try:
             _check_all(todo, timeout, min(workers, -(-len(todo) // _FILES_A_WORKER)), progress, new)

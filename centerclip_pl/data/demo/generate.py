@@ -16,6 +16,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from centerclip_pl.cores import usable_cores
 from centerclip_pl.data.demo.render import render_video
 from centerclip_pl.data.demo.splits import DemoVideo, make_split
 from centerclip_pl.data.demo.world import Scene
@@ -82,7 +83,7 @@ def generate(
     staging = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         (staging / "videos").mkdir()
-        _write_videos(videos, staging / "videos", jobs or len(os.sched_getaffinity(0)))
+        _write_videos(videos, staging / "videos", jobs or usable_cores())
         _write_tables(videos, staging)
         (staging / _FACTS).write_text(json.dumps(_facts(seed, train, val, test)) + "\n")
         staging.chmod(0o755)
