@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from centerclip_pl.clustering.distances import Metric, check_metric, pairwise_distances, unit
+from centerclip_pl.clustering.refinement import assign, refine
+from centerclip_pl.clustering.seeding import farthest_points
 from centerclip_pl.errors import ConfigError, NonFiniteError
 
 
@@ -70,77 +72,34 @@ def kmedoids(
         none = torch.empty(0, count + num_clusters, dtype=torch.int64, device=tokens.device)
         return Clusters(none[:, :count], none[:, count:])
     with torch.autocast(tokens.device.type, enabled=False):
-        points = tokens.float()
+        points = tokens.float().contiguous()  # the order of sums, and so the rounding, follows the layout
         norms = torch.linalg.vector_norm(points, dim=-1)  # (B, N)
         if normalize:
             points = unit(points)
         distances = pairwise_distances(points, metric, p)  # (B, N, N)
-        _check_finite(tokens, distances, metric, p)
+        _check_finite(tokens, norms, distances, metric, p)
         if metric == "cosine":
             distances = _as_published(distances)
-        medoids = _seed(distances, norms.argmax(dim=1), num_clusters)
-        medoids = _refine(points, distances, medoids, max_iterations, tolerance)
-        medoids = medoids.sort(dim=1).values
-        return Clusters(_assign(distances, medoids), medoids)
+        return cluster_distances(points, distances, norms.argmax(dim=1), num_clusters, max_iterations, tolerance)
 
 
-def _seed(distances: Tensor, first: Tensor, num_clusters: int) -> Tensor:
-    """Farthest-point seeding: distances ``[B, N, N]`` and first medoids ``[B]`` -> medoids ``[B, K]`` as found."""
-    samples = torch.arange(len(distances), device=distances.device)
-    medoids = [first]
-    nearest = torch.full_like(distances[:, 0], float("inf"))  # (B, N): to the nearest medoid so far
-    for _ in range(num_clusters - 1):
-        latest = medoids[-1]
-        nearest = torch.minimum(nearest, distances[samples, latest])
-        # A medoid is not chosen again, even where all that is left are copies of medoids.
-        nearest[samples, latest] = -float("inf")
-        medoids.append(nearest.argmax(dim=1))
-    return torch.stack(medoids, dim=1)
+def cluster_distances(
+    points: Tensor, distances: Tensor, first: Tensor, num_clusters: int, max_iterations: int, tolerance: float
+) -> Clusters:
+    """k-medoids++ once the distances are known; see `kmedoids`.
 
-
-def _refine(points: Tensor, distances: Tensor, seeds: Tensor, max_iterations: int, tolerance: float) -> Tensor:
-    """Alternates assignments and medoids until each sample is done: seeds ``[B, K]`` -> medoids ``[B, K]``.
-
-    A sample that is done keeps its medoids, so its result does not depend on the others in the batch.
+    Args:
+        points: float ``[B, N, C]``, in whose unit `tolerance` is.
+        distances: float ``[B, N, N]``, contiguous.
+        first: int64 ``[B]``, the first medoids.
+        num_clusters: K, from 1 to N.
+        max_iterations: at most so many rounds.
+        tolerance: a sample is done when its medoids' summed shift is below it.
     """
-    medoids = seeds.clone()
-    samples = torch.arange(len(seeds), device=seeds.device)  # the rows that `distances` still holds
-    moving = torch.ones_like(samples, dtype=torch.bool)
-    for _ in range(max_iterations):
-        before = medoids[samples]
-        after = _central_members(distances, _assign(distances, before), seeds.shape[1])
-        after = torch.where(moving[:, None], after, before)
-        medoids[samples] = after
-        of_sample = samples[:, None]
-        shift = torch.linalg.vector_norm(points[of_sample, after] - points[of_sample, before], dim=-1).sum(dim=1)
-        moving &= (shift >= tolerance) & (shift > 0)
-        left = int(moving.sum())
-        if left == 0:
-            break
-        if left <= len(samples) // 2:  # halving keeps what is copied below the size of the first tensor
-            samples, distances, moving = samples[moving], distances[moving], moving[moving]
-    return medoids
-
-
-def _assign(distances: Tensor, medoids: Tensor) -> Tensor:
-    """The nearest medoid of each token: distances ``[B, N, N]``, medoids ``[B, K]`` -> cluster ids ``[B, N]``."""
-    index = medoids[:, None, :]  # (B, 1, K)
-    to_medoids = distances.gather(2, index.expand(-1, distances.shape[1], -1))  # (B, N, K)
-    return to_medoids.scatter_(1, index, -float("inf")).argmin(dim=2)
-
-
-def _central_members(distances: Tensor, assignments: Tensor, num_clusters: int) -> Tensor:
-    """The member of each cluster with the least summed distance to its members: -> token indices ``[B, K]``.
-
-    The cost of a token concerns its own cluster alone, so one mask ``[B, N, N]`` serves all clusters.
-    """
-    batch, count = assignments.shape
-    together = assignments[:, :, None] == assignments[:, None, :]  # (B, N, N)
-    cost = torch.where(together, distances, 0.0).sum(dim=2)  # (B, N)
-    least = cost.new_full((batch, num_clusters), float("inf")).scatter_reduce_(1, assignments, cost, "amin")
-    tokens = torch.arange(count, device=cost.device)
-    candidates = torch.where(cost == least.gather(1, assignments), tokens, count)
-    return candidates.new_full((batch, num_clusters), count).scatter_reduce_(1, assignments, candidates, "amin")
+    medoids = farthest_points(distances, first, num_clusters)
+    medoids = refine(points, distances, medoids, max_iterations, tolerance)
+    medoids = medoids.sort(dim=1).values
+    return Clusters(assign(distances, medoids), medoids)
 
 
 def _as_published(distances: Tensor) -> Tensor:
@@ -174,10 +133,11 @@ def _check_options(
         raise ConfigError(f"tolerance is {tolerance}, but cannot be negative", "0 goes on until nothing moves")
 
 
-def _check_finite(tokens: Tensor, distances: Tensor, metric: str, p: float) -> None:
-    finite = torch.isfinite(tokens)
-    if bool(finite.all() & torch.isfinite(distances.amax())):  # one wait for the device in the usual case
+def _check_finite(tokens: Tensor, norms: Tensor, distances: Tensor, metric: str, p: float) -> None:
+    # A token with NaN or infinity has such a norm: B * N numbers to look at, not B * N * C. One wait for the device.
+    if bool(torch.isfinite(norms).all() & torch.isfinite(distances.amax())):
         return
+    finite = torch.isfinite(tokens)
     if not finite.all():
         sample, token, _ = (~finite).nonzero()[0].tolist()
         raise NonFiniteError(

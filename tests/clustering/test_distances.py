@@ -108,3 +108,10 @@ def test_products_are_in_full_precision_where_the_newer_switch_is_set() -> None:
     with full_float32_products():
         assert matmul.fp32_precision == "ieee"
     assert matmul.fp32_precision == "tf32"
+
+
+@pytest.mark.parametrize("shape", [(2, 26, 5), (3, 147, 64), (1, 200, 1), (4, 33, 768), (0, 40, 8)])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_euclidean_distances_are_those_of_cdist_to_the_last_bit(shape: tuple[int, int, int], scale: float) -> None:
+    tokens = scale * (3 + torch.randn(*shape, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(pairwise_distances(tokens), torch.cdist(tokens, tokens))
