@@ -66,7 +66,7 @@ def kmedoids(
         ConfigError: a shape, dtype or option that cannot work.
         NonFiniteError: NaN or infinity among the tokens, or tokens so large that their distances overflow.
     """
-    _check_options(tokens, num_clusters, metric, p, max_iterations, tolerance)
+    check_options(tokens, num_clusters, metric, p, max_iterations, tolerance)
     batch, count, _ = tokens.shape
     if batch == 0:
         none = torch.empty(0, count + num_clusters, dtype=torch.int64, device=tokens.device)
@@ -77,7 +77,7 @@ def kmedoids(
         if normalize:
             points = unit(points)
         distances = pairwise_distances(points, metric, p)  # (B, N, N)
-        _check_finite(tokens, norms, distances, metric, p)
+        check_finite(tokens, norms, distances, metric, p)
         if metric == "cosine":
             distances = _as_published(distances)
         return cluster_distances(points, distances, norms.argmax(dim=1), num_clusters, max_iterations, tolerance)
@@ -113,9 +113,10 @@ def _as_published(distances: Tensor) -> Tensor:
     return distances.sub_(distances.amax()).sub_(1.0)
 
 
-def _check_options(
+def check_options(
     tokens: Tensor, num_clusters: int, metric: str, p: float, max_iterations: int, tolerance: float
 ) -> None:
+    """Raises ConfigError for what cannot be clustered; see `kmedoids`."""
     if tokens.ndim != 3 or not tokens.is_floating_point():
         raise ConfigError(
             f"tokens of shape {list(tokens.shape)} and dtype {tokens.dtype} cannot be clustered",
@@ -133,7 +134,8 @@ def _check_options(
         raise ConfigError(f"tolerance is {tolerance}, but cannot be negative", "0 goes on until nothing moves")
 
 
-def _check_finite(tokens: Tensor, norms: Tensor, distances: Tensor, metric: str, p: float) -> None:
+def check_finite(tokens: Tensor, norms: Tensor, distances: Tensor, metric: str, p: float) -> None:
+    """Raises NonFiniteError, which names the first token concerned; `norms` are those of `tokens`."""
     # A token with NaN or infinity has such a norm: B * N numbers to look at, not B * N * C. One wait for the device.
     if bool(torch.isfinite(norms).all() & torch.isfinite(distances.amax())):
         return
