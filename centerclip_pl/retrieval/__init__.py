@@ -1,16 +1,32 @@
-"""Comparing texts with videos: similarity, loss, ranks and metrics. Needs torch and torchmetrics alone."""
+"""Comparing texts with videos: similarity, loss, ranks and metrics. Needs torch, torchmetrics and transformers."""
 
 from centerclip_pl.retrieval.gather import gather_with_grad
+from centerclip_pl.retrieval.heads import (
+    HEADS,
+    Head,
+    MeanPooling,
+    SequentialLSTM,
+    SequentialTransformer,
+    TightTransformer,
+    make_head,
+)
 from centerclip_pl.retrieval.loss import symmetric_cross_entropy
 from centerclip_pl.retrieval.metrics import RetrievalMetrics, retrieval_metrics
 from centerclip_pl.retrieval.ranks import Ranks, ranks_from_matrix, ranks_in_chunks
 from centerclip_pl.retrieval.similarity import cosine_logits, pool_segments
 
 __all__ = [
+    "HEADS",
+    "Head",
+    "MeanPooling",
     "Ranks",
     "RetrievalMetrics",
+    "SequentialLSTM",
+    "SequentialTransformer",
+    "TightTransformer",
     "cosine_logits",
     "gather_with_grad",
+    "make_head",
     "pool_segments",
     "ranks_from_matrix",
     "ranks_in_chunks",

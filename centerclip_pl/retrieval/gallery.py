@@ -155,6 +155,24 @@ class Gallery:
         return score
 
 
+def keeping(score: Score) -> Score:
+    """The same scores, in the CPU's memory; the second time a slice is asked for, they are not computed again."""
+    kept: dict[tuple[int, int], Tensor] = {}
+
+    def remembered(part: slice) -> Tensor:
+        key = part.start, part.stop
+        if key not in kept:
+            kept[key] = score(part).cpu()
+        return kept[key]
+
+    return remembered
+
+
+def of_texts(score: Score, positions: Tensor) -> Score:
+    """The rows of some texts, int64 ``[q]``, in that order."""
+    return lambda part: score(part)[positions]
+
+
 def _first_of_each(ids: Tensor) -> Tensor:
     """Positions of the first occurrence of each value, in ascending order of the values."""
     order = ids.argsort(stable=True)

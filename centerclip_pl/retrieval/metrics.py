@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from centerclip_pl.errors import ConfigError, NonFiniteError
 from centerclip_pl.retrieval.batches import check_batch
-from centerclip_pl.retrieval.gallery import Gallery, Similarity
+from centerclip_pl.retrieval.gallery import Gallery, Score, Similarity, keeping, of_texts
 from centerclip_pl.retrieval.ranks import Ranks, TieRule, ranks_from_matrix
 from centerclip_pl.types import VideoEmbedding
 
@@ -86,6 +86,8 @@ class RetrievalMetrics(Metric):
             a time, and twice about most chunks if there are several, and must give the same answer again.
         ks: for R@k.
         chunk_size: so many videos at a time; memory grows with texts x chunk.
+        keep_scores: keep all scores (float32, in the CPU's memory, texts x videos) once they are computed: for a
+            similarity that costs more than such memory, like a network over each pair.
         **options: of `torchmetrics.Metric`. ``compute_on_cpu=True`` keeps embeddings on the CPU; with several
             processes it needs a backend that gathers CPU tensors, such as gloo.
     """
@@ -113,7 +115,12 @@ class RetrievalMetrics(Metric):
     }
 
     def __init__(
-        self, similarity: Similarity | None = None, ks: Sequence[int] = KS, chunk_size: int = 1024, **options: Any
+        self,
+        similarity: Similarity | None = None,
+        ks: Sequence[int] = KS,
+        chunk_size: int = 1024,
+        keep_scores: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         _check_ks(ks)
@@ -123,6 +130,8 @@ class RetrievalMetrics(Metric):
         self._similarity = (similarity,)
         self.ks = tuple(ks)
         self.chunk_size = chunk_size
+        self.keep_scores = keep_scores
+        self._score: Score | None = None
         self._ranking: tuple[Gallery, Ranks] | None = None
         for name in self._states:
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -177,7 +186,10 @@ class RetrievalMetrics(Metric):
             NonFiniteError: NaN among the scores; names text and video by their ids.
         """
         gallery = self._gallery()
-        ranks = gallery.rank(gallery.scorer(self._similarity[0], self.device), self.chunk_size)
+        score = gallery.scorer(self._similarity[0], self.device)
+        score = keeping(score) if self.keep_scores else score
+        ranks = gallery.rank(score, self.chunk_size)
+        self._score = score
         self._ranking = (gallery, ranks)
         return _both(ranks, self.ks)
 
@@ -212,13 +224,20 @@ class RetrievalMetrics(Metric):
             raise ConfigError(f"k is {k}, but must be at least 1")
         gallery, _ = self._ranked()
         texts = torch.arange(len(gallery.text_ids)) if text_ids is None else gallery.text_positions(text_ids)
-        gallery = gallery.of_texts(texts)
-        return gallery.best(gallery.scorer(self._similarity[0], self.device), self.chunk_size, k)
+        if self._score is not None and self.keep_scores:
+            score = of_texts(self._score, texts)
+        else:
+            score = gallery.of_texts(texts).scorer(self._similarity[0], self.device)
+        return gallery.of_texts(texts).best(score, self.chunk_size, k)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Kept scores hang on this process's model; a copy computes its own if it needs them.
+        return {**super().__getstate__(), "_score": None}
 
     def reset(self) -> None:
         """Forgets everything."""
         super().reset()
-        self._ranking = None
+        self._ranking = self._score = None
 
     def _ranked(self) -> tuple[Gallery, Ranks]:
         self.compute()  # torchmetrics keeps its result until the next update
