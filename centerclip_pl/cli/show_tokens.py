@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from centerclip_pl.errors import ConfigError, VideoError
 from centerclip_pl.files import replacing
-from centerclip_pl.tokens import KMedoids
+from centerclip_pl.tokens import TokenSelection
 from centerclip_pl.tokens.segments import frames_per_segment, split_segments
 from centerclip_pl.training.checkpoints import load_checkpoint
 from centerclip_pl.training.module import TextVideoRetrieval
@@ -42,10 +42,11 @@ def kept_tokens(model: TextVideoRetrieval, frames: Tensor) -> Tensor:
     Raises:
         ConfigError: if the model has no such reducer.
     """
-    reducers = [r for r in model.reducers if isinstance(r, KMedoids)]
+    reducers = [r for r in model.reducers if isinstance(r, TokenSelection)]
     if not reducers:
         raise ConfigError(
-            "the model keeps all tokens: it has no clustering", "use a checkpoint that was trained with METHOD=kmedoids"
+            "the model has no reducer that chooses tokens",
+            "use a checkpoint that was trained with METHOD=kmedoids, spectral or sparse",
         )
     reducer, grid = reducers[0], model.video.grid
     seen: list[tuple[Tensor, int]] = []
@@ -59,11 +60,11 @@ def kept_tokens(model: TextVideoRetrieval, frames: Tensor) -> Tensor:
             model.encode_video(frames.unsqueeze(0))
             tokens, coming = seen[0]
             each = frames_per_segment(coming, reducer.segments)
-            medoids = reducer.cluster(split_segments(tokens, each)[1]).medoids  # (S, K)
+            indices = reducer.select(split_segments(tokens, each)[1], each)  # (S, K)
     finally:
         handle.remove()
     kept = torch.zeros(reducer.segments, each * grid * grid, dtype=torch.bool)
-    kept.scatter_(1, medoids.cpu(), True)
+    kept.scatter_(1, indices.cpu(), True)
     return kept.view(reducer.segments, each, grid, grid)  # (S, D*N) -> (S, D, grid, grid)
 
 
@@ -141,7 +142,7 @@ def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")
 
     Args:
         video: the video file.
-        checkpoint: of a run with clustering, such as runs/.../checkpoints/best.ckpt.
+        checkpoint: of a run with a method that chooses tokens, such as runs/.../checkpoints/best.ckpt.
         output: the PNG file to write.
     """
     if output.suffix.lower() != ".png":
@@ -158,10 +159,10 @@ def show_tokens(video: Path, checkpoint: Path, output: Path = Path("tokens.png")
 
     frames = resize_and_crop(read_frames(video, choose), model.image_size)
     kept = kept_tokens(model, frames)
-    reducer = next(r for r in model.reducers if isinstance(r, KMedoids))
+    reducer = next(r for r in model.reducers if isinstance(r, TokenSelection))
     share = kept.float().mean().item()
     title = (
-        f"{video.name}: k-medoids after block {reducer.after_block} keeps {reducer.clusters} of {kept[0].numel()} "
+        f"{video.name}: {reducer.name} after block {reducer.after_block} keeps {reducer.clusters} of {kept[0].numel()} "
         f"patch tokens a segment ({share:.0%})"
     )
     if available < model.num_frames:
@@ -180,7 +181,7 @@ def show_tokens_command(words: list[str]) -> None:
     """Runs `show_tokens`: ``show-tokens VIDEO --checkpoint FILE [--output FILE.png]``."""
     parser = ArgumentParser(prog="centerclip show-tokens", description=show_tokens.__doc__, exit_on_error=False)
     parser.add_argument("video", type=Path, help="the video file")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run with clustering")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of a run with a method that chooses tokens")
     parser.add_argument("--output", type=Path, default=Path("tokens.png"), help="the PNG file to write")
     options = parser.parse_args(words)
     show_tokens(options.video, options.checkpoint, options.output)

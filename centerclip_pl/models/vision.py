@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModel
 
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.models.patches import TemporalPatchEmbedding, use_temporal_patches
 from centerclip_pl.tokens import Attachment, Reducer, attach, check_plan, segment_mask
 from centerclip_pl.types import VideoEmbedding
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+PATCHES = ("2d", "3d")
 
 
 def _side(size: int | list[int] | tuple[int, int] | None) -> int:
@@ -32,6 +34,8 @@ class VideoTower(nn.Module):
         reducers: put into the transformer; without any, a segment is a frame.
         num_frames: T that the reducers are checked against now, before any video comes.
         mask_rule: see `centerclip_pl.tokens.segment_mask`.
+        patch: ``"2d"``: each frame by itself is cut into patches; ``"3d"``: with its neighbours, see
+            `centerclip_pl.models.patches`.
 
     Raises:
         ConfigError: if reducers, frames and transformer do not fit.
@@ -47,9 +51,14 @@ class VideoTower(nn.Module):
         reducers: Sequence[Reducer] = (),
         num_frames: int = 12,
         mask_rule: str = "any",
+        patch: str = "2d",
     ) -> None:
         super().__init__()
+        if patch not in PATCHES:
+            raise ConfigError(f"patch is {patch!r}", f"choose one of {', '.join(map(repr, PATCHES))}")
         self.vision = vision
+        if patch == "3d":
+            use_temporal_patches(vision)
         self.projection = projection
         self.reducers = nn.ModuleList(reducers)
         self.mask_rule = mask_rule
@@ -83,6 +92,9 @@ class VideoTower(nn.Module):
             reducers = [r for r in self.reducers if isinstance(r, Reducer)]
             check_plan(reducers, frames, self.grid**2, int(self.vision.config.num_hidden_layers))
             self._attachment = attach(self.vision, reducers, frames)
+            for module in self.vision.modules():
+                if isinstance(module, TemporalPatchEmbedding):
+                    module.frames = frames
         return self._attachment
 
     def forward(self, frames: Tensor, frame_mask: Tensor | None = None) -> VideoEmbedding:

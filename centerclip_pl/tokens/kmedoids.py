@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from centerclip_pl.clustering import Clusters, kmedoids
 from centerclip_pl.clustering.distances import check_metric
 from centerclip_pl.errors import ConfigError
-from centerclip_pl.tokens.reducer import Reducer
-from centerclip_pl.tokens.segments import frames_per_segment, mean_of_clusters, split_segments, take_tokens
+from centerclip_pl.tokens.selection import TokenClustering
 
 
-class KMedoids(Reducer):
+class KMedoids(TokenClustering):
     """Keeps the K centre tokens of each segment, in the order in which they stood, behind the mean CLS token.
 
     The choice itself has no gradient; the tokens chosen have.
@@ -27,9 +25,12 @@ class KMedoids(Reducer):
         p: order of the Minkowski distance.
         normalize: L2-normalise tokens before measuring distances.
         aggregation: ``"medoid"`` keeps the centre token itself, ``"mean"`` the mean of its cluster.
+        cluster_embedding: add a learned embedding to the centres; see `TokenSelection`.
         max_iterations: at most so many rounds after seeding.
         tolerance: rounds end when the centres' summed shift is below it.
     """
+
+    name = "k-medoids"
 
     def __init__(
         self,
@@ -40,27 +41,22 @@ class KMedoids(Reducer):
         p: float = 2.0,
         normalize: bool = False,
         aggregation: Literal["medoid", "mean"] = "medoid",
+        cluster_embedding: bool = False,
         max_iterations: int = 100,
         tolerance: float = 1e-6,
     ) -> None:
-        super().__init__(after_block, segments)
-        if clusters < 1:
-            raise ConfigError(f"clusters is {clusters}, but must be at least 1")
+        super().__init__(after_block, segments, clusters, aggregation, cluster_embedding)
         check_metric(metric, p)
-        if aggregation not in ("medoid", "mean"):
-            raise ConfigError(f"aggregation is {aggregation!r}, but must be 'medoid' or 'mean'")
         if max_iterations < 0:
             raise ConfigError(f"max_iterations is {max_iterations}, but cannot be negative")
-        self.clusters = clusters
         self.metric = metric
         self.p = p
         self.normalize = normalize
-        self.aggregation = aggregation
         self.max_iterations = max_iterations
         self.tolerance = tolerance
 
-    def cluster(self, patches: Tensor) -> Clusters:
-        """Clusters the patch tokens of segments: ``[G, N, C]`` -> assignments ``[G, N]`` and medoids ``[G, K]``."""
+    def cluster(self, patches: Tensor, frames: int) -> Clusters:
+        """See `TokenClustering.cluster`."""
         return kmedoids(
             patches,
             self.clusters,
@@ -70,24 +66,3 @@ class KMedoids(Reducer):
             max_iterations=self.max_iterations,
             tolerance=self.tolerance,
         )
-
-    def forward(self, tokens: Tensor, frames: int) -> Tensor:
-        """``[B*frames, 1 + N, C]`` -> ``[B*S, 1 + K, C]``; see `Reducer.forward`."""
-        cls, patches = split_segments(tokens, frames_per_segment(frames, self.segments))
-        clusters = self.cluster(patches)
-        if self.aggregation == "medoid":
-            centres = take_tokens(patches, clusters.medoids)
-        else:
-            centres = mean_of_clusters(patches, clusters.assignments, self.clusters)
-        return torch.cat([cls, centres], dim=1)
-
-    def patches_out(self, frames: int, patches: int) -> int:
-        """K; see `Reducer.patches_out`."""
-        available = frames // self.segments * patches
-        if self.clusters > available:
-            raise ConfigError(
-                f"{type(self).__name__}: clusters is {self.clusters}, but a segment of {frames // self.segments} "
-                f"frames with {patches} patches each has only {available} tokens",
-                f"choose clusters of at most {available}, or fewer segments",
-            )
-        return self.clusters

@@ -13,14 +13,20 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import CLIPConfig
 
 from centerclip_pl.errors import ConfigError, NonFiniteError
-from centerclip_pl.models import TextTower, VideoTower, load_backbone
-from centerclip_pl.retrieval import RetrievalMetrics, cosine_logits, gather_with_grad, symmetric_cross_entropy
+from centerclip_pl.models import TextTower, VideoTower, load_backbone, recompute_activations
+from centerclip_pl.retrieval import RetrievalMetrics, gather_with_grad, symmetric_cross_entropy
+from centerclip_pl.retrieval.heads import make_head
 from centerclip_pl.tokens import Reducer
-from centerclip_pl.training.optim import OptimizerOptions, make_optimizer, parameter_groups, rate_factor
+from centerclip_pl.training import freezing
+from centerclip_pl.training.optim import (
+    OptimizerOptions,
+    logit_scale_bounds,
+    make_optimizer,
+    parameter_groups,
+    rate_factor,
+)
 from centerclip_pl.types import Batch, VideoEmbedding
 
-HEADS = ("meanP",)
-PATCHES = ("2d",)
 ATTENTION = ("sdpa", "eager")
 ARCHITECTURE_VERSION = 1
 """Of what `TextVideoRetrieval.architecture` returns; it rises when an older reader would misunderstand."""
@@ -32,13 +38,18 @@ class TextVideoRetrieval(L.LightningModule):
     Args:
         backbone: hub id, local folder, or a transformers ``CLIPConfig`` for random weights.
         reduction: a token reducer, a list of them at rising blocks, or none.
-        head: how text and segments are compared; ``"meanP"``: the mean of the normalised segment embeddings.
-        patch: how frames are cut into patches; ``"2d"``: each frame by itself.
+        head: how text and segments are compared: by the mean of the segments (``"meanP"``), of what an LSTM or a
+            transformer over them adds (``"seqLSTM"``, ``"seqTransf"``), or by a transformer over each pair of text and
+            video (``"tightTransf"``); see `centerclip_pl.retrieval.heads`.
+        patch: how frames are cut into patches; ``"2d"``: each frame by itself; ``"3d"``: with its two neighbours.
         segment_mask: which segments count when a clip is short: ``"any"`` (those with a real frame) or ``"last"``
             (those whose last frame is real, as the published CenterCLIP has it).
         num_frames: T, frames of a clip; reducers are checked against it at once.
         optimizer: the recipe.
-        max_logit_scale: the logit scale (a logarithm) is kept between 0.1 and this after each step; 4.6052 is ln 100.
+        freeze_layers: keep the embeddings and the first so many blocks of both towers as they were pretrained; 0: the
+            embeddings alone; None: everything is trained.
+        max_logit_scale: the logit scale (a logarithm) is kept below this after each step, and above 0.1 where the
+            recipe has it so; 4.6052 is ln 100.
         gradient_checkpointing: trade a second forward pass of each block for the memory of its activations.
         attention: ``"sdpa"``, torch's fused kernels, or ``"eager"``, plain matrix products, which are faster on a CPU
             for pictures of few patches.
@@ -52,23 +63,19 @@ class TextVideoRetrieval(L.LightningModule):
         self,
         backbone: str | CLIPConfig = "openai/clip-vit-base-patch32",
         reduction: Reducer | list[Reducer] | None = None,
-        head: Literal["meanP"] = "meanP",
-        patch: Literal["2d"] = "2d",
+        head: Literal["meanP", "seqLSTM", "seqTransf", "tightTransf"] = "meanP",
+        patch: Literal["2d", "3d"] = "2d",
         segment_mask: Literal["any", "last"] = "any",
         num_frames: int = 12,
         optimizer: OptimizerOptions | None = None,
+        freeze_layers: int | None = None,
         max_logit_scale: float = 4.6052,
         gradient_checkpointing: bool = False,
         attention: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
         super().__init__()
-        for name, value, built in (
-            ("head", head, HEADS),
-            ("patch", patch, PATCHES),
-            ("attention", attention, ATTENTION),
-        ):
-            if value not in built:
-                raise ConfigError(f"{name} is {value!r}, but this version has {', '.join(map(repr, built))} only")
+        if attention not in ATTENTION:
+            raise ConfigError(f"attention is {attention!r}", f"choose one of {', '.join(map(repr, ATTENTION))}")
         self.backbone = backbone
         self.head, self.patch, self.attention = head, patch, attention
         self.num_frames = num_frames
@@ -78,18 +85,23 @@ class TextVideoRetrieval(L.LightningModule):
         reducers: Sequence[Reducer] = (
             [] if reduction is None else [reduction] if isinstance(reduction, Reducer) else reduction
         )
-        self.video = VideoTower(clip.vision_model, clip.visual_projection, reducers, num_frames, segment_mask)
+        self.video = VideoTower(clip.vision_model, clip.visual_projection, reducers, num_frames, segment_mask, patch)
         self.text = TextTower(clip.text_model, clip.text_projection)
         self.logit_scale = nn.Parameter(clip.logit_scale.detach().clone())
+        self.similarity_head = make_head(head, clip.text_model, clip.text_projection.out_features)
         self.clip_config = clip.config
+        # A network over pairs has no use for it, and DDP waits for the gradient of every parameter that has one.
+        self.logit_scale.requires_grad_(not self.similarity_head.pairwise)
+        self.freeze_layers = freeze_layers
+        freezing.freeze_layers(self.video.vision, self.text.text, freeze_layers)
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            for tower in (clip.vision_model, clip.text_model):
-                tower.gradient_checkpointing_enable({"use_reentrant": False})
+            recompute_activations(self.video, self.text, self.similarity_head)
         # from_pretrained leaves modules in eval mode; Lightning keeps each module's mode as it finds it.
         self.train()
-        self.val_metrics = RetrievalMetrics(similarity=self.similarity)
-        self.test_metrics = RetrievalMetrics(similarity=self.similarity)
+        keep = self.similarity_head.pairwise
+        self.val_metrics = RetrievalMetrics(similarity=self.similarity, keep_scores=keep)
+        self.test_metrics = RetrievalMetrics(similarity=self.similarity, keep_scores=keep)
         self._total_steps = 1
 
     @property
@@ -122,7 +134,13 @@ class TextVideoRetrieval(L.LightningModule):
 
     def similarity(self, text: Tensor, video: VideoEmbedding) -> Tensor:
         """Compares every text with every video: ``[Q, D]`` and ``B`` videos -> logits ``[Q, B]``."""
-        return cosine_logits(text, video, self.logit_scale)
+        logits: Tensor = self.similarity_head(text, video, self.logit_scale)
+        return logits
+
+    def reset_head(self) -> None:
+        """Makes the head anew, starting from the text transformer as it is now: for weights that came later."""
+        head = make_head(self.head, self.text.text, self.text.projection.out_features)
+        self.similarity_head = head.to(self.logit_scale.device).train(self.training)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``[Q, B]`` of a batch's texts and videos."""
@@ -142,7 +160,7 @@ class TextVideoRetrieval(L.LightningModule):
         self._total_steps = int(steps)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Symmetric cross entropy over the global batch."""
+        """Symmetric cross entropy over the global batch, or over the process's own where the head scores pairs."""
         try:
             loss = self._loss(batch)
             if not torch.isfinite(loss):
@@ -158,6 +176,8 @@ class TextVideoRetrieval(L.LightningModule):
     def _loss(self, batch: Batch) -> Tensor:
         video = self.encode_video(batch["frames"], batch["frame_mask"])
         text = self.encode_text(batch["input_ids"], batch["attention_mask"])
+        if self.similarity_head.local_batch:
+            return symmetric_cross_entropy(self.similarity(text, video))
         everywhere = VideoEmbedding(gather_with_grad(video.segments), gather_with_grad(video.mask))
         return symmetric_cross_entropy(self.similarity(gather_with_grad(text), everywhere))
 
@@ -170,15 +190,15 @@ class TextVideoRetrieval(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         with torch.no_grad():
-            self.logit_scale.clamp_(0.1, self.max_logit_scale)
+            self.logit_scale.clamp_(*logit_scale_bounds(self.optimizer_options, self.max_logit_scale))
         self.log("train/logit_scale", self.logit_scale.detach().exp(), on_step=True, on_epoch=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimizer_options
-        # meanP and the reducers add no parameters of their own that CLIP lacks, but reducers may.
         named = list(self.named_parameters())
-        new = [(name, p) for name, p in named if name.startswith("video.reducers")]
-        clip = [(name, p) for name, p in named if not name.startswith("video.reducers")]
+        # 3D patches learn as slowly as the 2D ones that they start from, as in the published implementations.
+        new = [(name, p) for name, p in named if name.startswith(("video.reducers.", "similarity_head."))]
+        clip = [(name, p) for name, p in named if not name.startswith(("video.reducers.", "similarity_head."))]
         optimizer = make_optimizer(parameter_groups(clip, new, options), options)
         schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self._total_steps, options))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -254,6 +274,11 @@ class TextVideoRetrieval(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["centerclip"] = self.architecture()
+        checkpoint["centerclip_recipe"] = self.recipe()
+
+    def recipe(self) -> dict[str, Any]:
+        """What a training cannot change when it goes on, besides the architecture: plain values only."""
+        return {"optimizer.recipe": self.optimizer_options.recipe, "freeze_layers": self.freeze_layers}
 
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint needs to build this module again without its backbone's files: plain values only."""

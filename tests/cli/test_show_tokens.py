@@ -85,7 +85,7 @@ def test_looking_changes_nothing() -> None:
 
 
 def test_a_model_without_clustering() -> None:
-    with pytest.raises(ConfigError, match="it has no clustering") as caught:
+    with pytest.raises(ConfigError, match="has no reducer that chooses tokens") as caught:
         kept_tokens(module(None), noise())
     assert "METHOD=kmedoids" in str(caught.value.next_step)
 
@@ -187,7 +187,7 @@ def test_mistakes(
     absent, picture = tmp_path / "absent.ckpt", tmp_path / "x.png"
     (tmp_path / "file").touch()
     for words, says in (
-        ([video, "--checkpoint", baseline, "--output", picture], ["the model keeps all tokens", "METHOD=kmedoids"]),
+        ([video, "--checkpoint", baseline, "--output", picture], ["no reducer that chooses tokens", "METHOD=kmedoids"]),
         ([video, "--checkpoint", absent, "--output", picture], [f"checkpoint {absent}: there is no such file"]),
         ([video, "--checkpoint", video, "--output", picture], [f"checkpoint {video}: is no checkpoint"]),
         ([video, "--checkpoint", checkpoint, "--output", tmp_path / "x.jpg"], ["x.jpg, but must end in .png"]),
