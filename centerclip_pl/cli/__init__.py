@@ -22,6 +22,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "test": ("centerclip_pl.cli.lightning:test", "metrics, cost and results.json on the test split"),
     "predict": ("centerclip_pl.cli.lightning:predict", "write embeddings of videos and captions"),
     "show-tokens": ("centerclip_pl.cli.show_tokens:show_tokens_command", "draw which tokens of a video are kept"),
+    "import-checkpoint": (
+        "centerclip_pl.cli.import_checkpoint:import_checkpoint_command",
+        "make a checkpoint or a backbone of published weights",
+    ),
     "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
 }
 
@@ -93,7 +97,7 @@ def _run(words: list[str]) -> None:
 
 def overview() -> str:
     """The text of ``centerclip --help``."""
-    lines = [f"  {name:<12} {what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:<17} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join(
         ["usage: centerclip COMMAND [OPTIONS]", "", "commands:", *lines, "", "`centerclip COMMAND --help` says more."]
     )

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import CLIPConfig
 
-import centerclip_pl.tokens
 from centerclip_pl.errors import CheckpointError, ConfigError
-from centerclip_pl.tokens import Reducer
+from centerclip_pl.models.published import load_plain
+from centerclip_pl.tokens import Reducer, registered_reducers
 from centerclip_pl.training.module import ARCHITECTURE_VERSION, TextVideoRetrieval
 
 _OURS = "use a checkpoint that this package wrote, such as runs/.../checkpoints/best.ckpt"
@@ -32,33 +29,29 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             begins_as_archive = file.read(4) == b"PK\x03\x04"
-        if not begins_as_archive:  # torch would take it for its format of before 2020, and blame its first bytes
-            raise CheckpointError(f"checkpoint {path}: is no checkpoint at all", _OURS)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError:
-        raise
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named is None:
-            raise CheckpointError(f"checkpoint {path}: cannot be read: the file is damaged", _ANOTHER) from error
-        raise CheckpointError(
-            f"checkpoint {path}: holds more than tensors and plain data ({named[1]}), which could run code: not loaded",
-            _OURS,
-        ) from error
-    except Exception as error:  # torch raises RuntimeError, EOFError, OSError and others for damaged archives
-        raise CheckpointError(
-            f"checkpoint {path}: cannot be read ({type(error).__name__}): the file is damaged or cut off", _ANOTHER
-        ) from error
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path}: cannot be opened: {error.strerror}") from error
+    if not begins_as_archive:  # torch would take it for its format of before 2020, and blame its first bytes
+        raise CheckpointError(f"checkpoint {path}: is no checkpoint at all", _OURS)
+    content: Any = load_plain(path, whole=_ANOTHER, trusted=_OURS)
     if not isinstance(content, dict) or "state_dict" not in content or "centerclip" not in content:
         raise CheckpointError(f"checkpoint {path}: was not written by this package", _OURS)
-    plan = content["centerclip"]
+    check_description(path, content["centerclip"])
+    return content
+
+
+def check_description(path: str | Path, plan: Any) -> None:
+    """Refuses a description, as `TextVideoRetrieval.architecture` gives it, that another version wrote.
+
+    Raises:
+        CheckpointError: naming both versions.
+    """
     version = plan.get("version") if isinstance(plan, dict) else None
     if version != ARCHITECTURE_VERSION:
         raise CheckpointError(
             f"checkpoint {path}: has format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
             "use the version of centerclip-pl that wrote it",
         )
-    return content
 
 
 def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
@@ -72,21 +65,22 @@ def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
     """
     content = read_checkpoint(path)
     plan = content["centerclip"]
-    module = TextVideoRetrieval(
-        backbone=CLIPConfig.from_dict(plan["clip_config"]),
-        reduction=[_reducer(path, **entry) for entry in plan["reduction"]],
-        head=plan["head"],
-        patch=plan["patch"],
-        segment_mask=plan["segment_mask"],
-        num_frames=plan["num_frames"],
-        max_logit_scale=plan["max_logit_scale"],
-        attention=plan["attention"],
-    )
+    module = TextVideoRetrieval(backbone=CLIPConfig.from_dict(plan["clip_config"]), **described_options(path, plan))
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise CheckpointError(f"checkpoint {path}: its weights do not fit its own description: {error}") from error
     return module.eval()
+
+
+def described_options(path: str | Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """The options of `TextVideoRetrieval`, besides the backbone, that a checkpoint's description stands for.
+
+    Raises:
+        CheckpointError: if it needs a reducer that this version does not have.
+    """
+    options = {name: value for name, value in plan.items() if name not in ("version", "clip_config", "reduction")}
+    return {"reduction": [_reducer(path, **entry) for entry in plan["reduction"]], **options}
 
 
 _COMPARED = ("reduction", "head", "patch", "segment_mask", "num_frames")
@@ -121,8 +115,16 @@ def check_fits(content: dict[str, Any], module: TextVideoRetrieval, path: str | 
             f"checkpoint {path}: does not fit the model: {len(faults)} weights differ: {'; '.join(faults[:3])}",
             "use the backbone and method that it was trained with (see config.yaml in its run's folder)",
         )
+    if go_on and "optimizer_states" not in content:
+        raise CheckpointError(
+            f"checkpoint {path}: holds weights alone, as an imported one does: there is no training to go on with",
+            "test it (centerclip eval --checkpoint), or train with these weights as a folder: --model.backbone=FOLDER",
+        )
     now, then = module.architecture(), content["centerclip"]
-    differences = [f"{key} {_short(then[key])}, now {_short(now[key])}" for key in _COMPARED if then[key] != now[key]]
+    if go_on:
+        now, then = now | module.recipe(), module.recipe() | then | content.get("centerclip_recipe", {})
+    compared = [*_COMPARED, *module.recipe()] if go_on else _COMPARED
+    differences = [f"{key} {_short(then[key])}, now {_short(now[key])}" for key in compared if then[key] != now[key]]
     if differences and go_on:
         raise CheckpointError(
             f"checkpoint {path}: the training cannot go on with other options; it had {'; '.join(differences)}",
@@ -139,9 +141,12 @@ def _short(value: Any) -> str:
 
 
 def _reducer(path: str | Path, name: str, options: dict[str, Any]) -> Reducer:
-    kind = getattr(centerclip_pl.tokens, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, Reducer)):
-        raise CheckpointError(f"checkpoint {path}: needs the reducer {name!r}, which this version does not have")
+    kind = registered_reducers().get(name)
+    if kind is None:
+        raise CheckpointError(
+            f"checkpoint {path}: needs the reducer {name!r}, which this version does not have",
+            "if it is your own, import its module before loading",
+        )
     try:
         reducer: Reducer = kind(**options)
     except (TypeError, ConfigError) as error:  # options of another version
