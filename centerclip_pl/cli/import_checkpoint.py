@@ -58,7 +58,7 @@ def import_checkpoint(source: Path, output: str, overwrite: bool = False, **opti
             note = _write_folder(found, target)
         else:
             _write_checkpoint(found.module, target)
-            note = f"test it with: centerclip eval --checkpoint {target} --dataset NAME --backbone NAME"
+            note = f"test it with: {_evaluation(found.module, target)}"
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap a full disk in their own
         raise ConfigError(
             f"OUT {target} cannot be written: {error}", "free some space, or name another place"
@@ -95,6 +95,19 @@ def _write_checkpoint(module: TextVideoRetrieval, target: Path) -> None:
     module.on_save_checkpoint(content)
     with replacing(target) as part:
         torch.save(content, part)
+
+
+def _evaluation(module: TextVideoRetrieval, target: Path) -> str:
+    """The command that tests a checkpoint as it is; the names of the experiment's parts are the user's to fill in."""
+    words = ["centerclip eval --checkpoint", str(target), "--dataset NAME --backbone NAME --method"]
+    words.append("NAME" if len(module.reducers) else "baseline")
+    told = (
+        ("model.head", module.head, "meanP"),
+        ("model.patch", module.patch, "2d"),
+        ("model.segment_mask", module.video.mask_rule, "any"),
+        ("data.num_frames", module.num_frames, 12),
+    )
+    return " ".join([*words, *(f"--{name}={value}" for name, value, default in told if value != default)])
 
 
 def _write_folder(found: Imported, target: Path) -> str:

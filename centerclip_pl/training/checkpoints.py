@@ -52,6 +52,9 @@ def check_description(path: str | Path, plan: Any) -> None:
             f"checkpoint {path}: has format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
             "use the version of centerclip-pl that wrote it",
         )
+    absent = [name for name in ("clip_config", *_COMPARED) if name not in plan]
+    if absent:
+        raise CheckpointError(f"checkpoint {path}: its description lacks {', '.join(absent)}", _ANOTHER)
 
 
 def load_checkpoint(path: str | Path) -> TextVideoRetrieval:

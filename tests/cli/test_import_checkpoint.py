@@ -119,7 +119,8 @@ def test_a_checkpoint(openai: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         "segment_mask last, 4 frames\n",
         "not in the file, made anew: head\n",
         f"wrote  {out}\n",
-        f"centerclip eval --checkpoint {out}",
+        f"centerclip eval --checkpoint {out} --dataset NAME --backbone NAME --method NAME --model.head=seqTransf "
+        "--model.patch=3d --model.segment_mask=last --data.num_frames=4\n",
     ):
         assert part in printed.out, printed.out
     assert os.listdir(out.parent) == ["x.ckpt"]
@@ -380,6 +381,26 @@ def test_import_then_evaluate(
     assert figures[0]["metrics"] == figures[1]["metrics"]
     assert figures[0]["selection"]["rule"] == "given"
     assert figures[0]["selection"]["epoch"] is None
+
+
+def test_the_command_that_is_printed_works(
+    quiet: Callable[..., None],
+    openai: Path,
+    folder: Path,
+    tiny_msrvtt: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(openai, "x.ckpt", "--head=seqLSTM", "--patch=3d", "--num_frames=6", "--segment_mask=last")
+    printed = capsys.readouterr().out.partition("test it with: centerclip ")[2]
+    words = printed.replace("--dataset NAME", "--dataset msrvtt").replace("--backbone NAME", "").split()
+    words += ["--experiments", str(REPOSITORY / "experiments"), f"--model.backbone={folder}", "--run_dir=run"]
+    words += [f"--data.root={tiny_msrvtt}", "--data.batch_size=2", "--data.val_videos=2", "--data.num_workers=0"]
+    quiet(*words, "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false")
+    output = capsys.readouterr()
+    assert "R@1" in output.out
+    assert "was trained with" not in output.err  # nothing differs
+    assert (tmp_path / "run/results.json").is_file()
 
 
 def test_a_training_does_not_go_on_from_imported_weights(

@@ -585,6 +585,7 @@ def test_a_reducers_weights_that_are_missing(tmp_path: Path) -> None:
     ("changes", "says"),
     [
         ({"version": 99}, "has format version 99"),
+        ({"head": None, "num_frames": None}, "its description lacks head, num_frames"),
         ({"clip_config": {"vision_config": 7}}, "its description of CLIP cannot be read"),
         ({"clip_config": {"projection_dim": 21}}, "its description .* is of another model"),
         ({"reduction": [{"name": "Magic", "options": {}}]}, "needs the reducer 'Magic'"),
@@ -593,6 +594,7 @@ def test_a_reducers_weights_that_are_missing(tmp_path: Path) -> None:
 def test_descriptions_that_cannot_be_followed(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     content = torch.load(ours(trained(), tmp_path / "x.ckpt"), weights_only=True)
     content["centerclip"] |= changes
+    content["centerclip"] = {name: value for name, value in content["centerclip"].items() if value is not None}
     with pytest.raises(CheckpointError, match=says):
         import_checkpoint(save(content, tmp_path / "x.ckpt"))
     if "reduction" in changes:  # replaced by one that this version has
