@@ -9,9 +9,11 @@ MAKEFLAGS += --no-print-directory
 DATASET    ?= demo
 METHOD     ?=
 BACKBONE   ?=
+HEAD       ?=
 CHECKPOINT ?=
 ARGS       ?=
 JOBS       ?= 2
+DEVICE     ?= cpu
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -20,7 +22,7 @@ CLI   := $(BIN)/python -m centerclip_pl
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 # The experiment of `make train` and `make eval`. Without METHOD or BACKBONE the dataset's own default is taken.
-PARTS = $(if $(METHOD),--method $(METHOD)) $(if $(BACKBONE),--backbone $(BACKBONE))
+PARTS = $(if $(METHOD),--method $(METHOD)) $(if $(BACKBONE),--backbone $(BACKBONE)) $(if $(HEAD),--model.head=$(HEAD))
 # A checkpoint's own run names its dataset; another one is taken only where the user says so.
 GIVEN_DATASET = $(if $(filter-out file,$(origin DATASET)),--dataset $(DATASET))
 
@@ -66,13 +68,14 @@ $(STAMP): pyproject.toml constraints.txt
 
 # glibc hands every large tensor back to the system when it is freed, and fetches (and zeroes) its pages anew in the next
 # step. Keeping them makes a training step on a CPU about a fifth shorter.
-# And threads that wait for each other give their core to the processes that decode, instead of spinning.
-export OMP_WAIT_POLICY := PASSIVE
+# And threads that wait for each other give their core to the processes that decode after some microseconds of spinning
+# (not at once, as OMP_WAIT_POLICY=PASSIVE has it: waking up takes longer than most steps of clustering).
+export GOMP_SPINCOUNT := 20000
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 ##@ Training and evaluating
-train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... BACKBONE=... ARGS="..."
+train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... HEAD=... BACKBONE=... ARGS="..."
 	@$(CLI) train --dataset $(DATASET) $(PARTS) $(ARGS)
 
 eval: $(STAMP) ## test a checkpoint, CHECKPOINT=runs/.../best.ckpt, or without it the backbone as it is (zero-shot)
@@ -83,6 +86,10 @@ demo-data: $(STAMP) ## write the demo's videos and captions ('make train' does i
 
 demo-backbone: $(STAMP) ## pretrain the demo's small CLIP again on generated stills (about an hour of CPU)
 	@$(BIN)/python experiments/backbones/pretrain_demo.py --out experiments/backbones/demo $(ARGS)
+
+# Without the settings for glibc above: measured as in any other program.
+bench: $(STAMP) ## measure what clustering, encoding and training cost: DEVICE=cpu, ARGS="--only=[encoder] --repetitions=10"
+	@env -u MALLOC_MMAP_MAX_ -u MALLOC_TRIM_THRESHOLD_ $(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 ##@ Checking
 test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
@@ -108,4 +115,4 @@ help: ## print this
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: install train eval demo-data demo-backbone test lint format clean help
+.PHONY: install train eval bench demo-data demo-backbone test lint format clean help

@@ -64,8 +64,8 @@ def _euclidean_by_product(tokens: Tensor) -> Tensor:
     computation of the norms, and writing the factors in place saves their temporary copies.
     """
     batch, count, channels = tokens.shape
-    squares = tokens.pow(2).sum(dim=-1)  # (B, N)
     left, right = tokens.new_empty(2, batch, count, channels + 2)
+    squares = torch.mul(tokens, tokens, out=left[..., :channels]).sum(dim=-1)  # (B, N)
     torch.mul(tokens, -2, out=left[..., :channels])
     left[..., channels], left[..., channels + 1] = squares, 1.0
     right[..., :channels] = tokens

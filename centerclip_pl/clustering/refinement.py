@@ -94,7 +94,8 @@ def refine_changes(points: Tensor, distances: Tensor, seeds: Tensor, max_iterati
         dirty[keys_before[changed]] = True
         dirty[keys[changed]] = True
         members = dirty[keys].nonzero()[:, 0]  # all tokens of the clusters that lost or won one
-        apart = assignments.view(-1, 1).index_select(0, members) != assignments.index_select(0, members // count)
+        short = assignments.to(_short_ids(clusters))
+        apart = short.view(-1, 1).index_select(0, members) != short.index_select(0, members // count)  # (R, N)
         cost = rows.index_select(0, members).masked_fill_(apart, 0.0).sum(dim=1)  # (R, N) -> (R,)
         keys_at, tokens_at = keys[members], tokens[members]
     return medoids.view(batch, clusters)
@@ -114,8 +115,14 @@ def _costs_within(assignments: Tensor, distances: Tensor) -> Tensor:
 
     A token's cost concerns its own cluster alone, so one mask ``[B, N, N]`` serves all clusters.
     """
-    together = assignments[:, :, None] == assignments[:, None, :]
+    short = assignments.to(_short_ids(distances.shape[1]))
+    together = short[:, :, None] == short[:, None, :]
     return torch.where(together, distances, 0.0).sum(dim=2)
+
+
+def _short_ids(clusters: int) -> torch.dtype:
+    """Of ids below `clusters`, where they are repeated for every pair of tokens: a quarter of int64's memory."""
+    return torch.int16 if clusters <= torch.iinfo(torch.int16).max else torch.int64
 
 
 def _to_medoids(distances: Tensor, medoids: Tensor) -> Tensor:

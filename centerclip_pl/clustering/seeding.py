@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -17,6 +20,16 @@ def farthest_points(distances: Tensor, first: Tensor, num_clusters: int) -> Tens
     Returns:
         int64 ``[B, K]``: the medoids in the order in which they were found, all different.
     """
+    if distances.is_cuda and distances.dtype == torch.float32 and _has_triton():
+        from centerclip_pl.clustering.seeding_kernel import MOST_TOKENS, farthest_points_in_one_launch
+
+        if distances.shape[1] <= MOST_TOKENS:
+            return farthest_points_in_one_launch(distances, first, num_clusters)
+    return farthest_points_in_steps(distances, first, num_clusters)
+
+
+def farthest_points_in_steps(distances: Tensor, first: Tensor, num_clusters: int) -> Tensor:
+    """`farthest_points` in K - 1 steps of a few operations on ``[B, N]``, on any device."""
     batch, count, _ = distances.shape
     rows = distances.view(batch * count, count)
     start_of_sample = torch.arange(0, batch * count, count, device=distances.device)
@@ -29,3 +42,8 @@ def farthest_points(distances: Tensor, first: Tensor, num_clusters: int) -> Tens
         nearest.scatter_(1, latest[:, None], -float("inf"))
         medoids.append(nearest.argmax(dim=1))
     return torch.stack(medoids, dim=1)
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

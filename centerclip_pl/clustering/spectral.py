@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip_pl.clustering.distances import full_float32_products, pairwise_distances, unit
+from centerclip_pl.clustering.distances import full_float32_products, unit
 from centerclip_pl.clustering.kmedoids import Clusters, check_finite, check_options, cluster_distances
 from centerclip_pl.errors import ConfigError
 
 Graph = Literal["heat", "knn"]
 
 NEIGHBOURS_A_FRAME = 5
-"""Of a token, for each frame of its segment, in the "knn" graph (CenterCLIP, section 4.1)."""
+"""Of a token, for each frame of its segment, in the "knn" graph, as CenterCLIP has it."""
 
 
 @torch.compiler.disable  # the rounds of k-medoids at its end depend on the data
@@ -43,7 +44,9 @@ def spectral(
     here it is the token of largest L2 norm, as in `kmedoids`. Distances between rows are made exactly symmetric, with
     zeros for a row and itself, so that of a cluster of two the lower index becomes the medoid.
 
-    Memory: a few tensors ``[B, N, N]``; float32, autocast off, no gradients.
+    It works in float64 (float32 on devices that have no other), autocast off, without gradients: rows of tokens that
+    belong together are nearly equal, and in float32 the eigensolver's rounding would choose among them. Memory: a few
+    tensors ``[B, N, N]``.
 
     Args:
         tokens: floating point ``[B, N, C]``, finite.
@@ -83,19 +86,20 @@ def spectral(
         norms = torch.linalg.vector_norm(points, dim=-1)  # (B, N)
         if normalize:
             points = unit(points)
-        distances = pairwise_distances(points)  # (B, N, N)
-        check_finite(tokens, norms, distances, "euclidean", 2.0)
-        affinity = _affinity(distances, sigma)
+        points = points.to(torch.float32 if points.device.type == "mps" else torch.float64)
+        squares = _squared_distances(points)  # (B, N, N)
+        check_finite(tokens, norms, squares, "euclidean", 2.0)
+        affinity = squares.mul(-0.5 / sigma**2).exp_()
         if graph == "knn":
             frames = 1 if grid is None else grid[0]
             k = min(NEIGHBOURS_A_FRAME * frames if neighbours is None else neighbours, count)
-            affinity.masked_fill_(~_nearest(distances, k), 0.0)
+            affinity.masked_fill_(~_nearest(squares, k), 0.0)
         if window is not None and grid is not None:
             affinity.masked_fill_(~_within(window, grid, tokens.device), 0.0)
-        rows = unit(_smallest_eigenvectors(affinity, num_clusters))  # (B, N, K)
-        return cluster_distances(
-            rows, _distances_of_rows(rows), norms.argmax(dim=1), num_clusters, max_iterations, tolerance
-        )
+        del squares
+        rows = F.normalize(_smallest_eigenvectors(affinity, num_clusters), dim=-1)  # (B, N, K)
+        distances = _squared_distances(rows).sqrt_()
+        return cluster_distances(rows, distances, norms.argmax(dim=1), num_clusters, max_iterations, tolerance)
 
 
 def check_graph(graph: str, sigma: float, neighbours: int | None, window: tuple[int, int, int] | None) -> None:
@@ -110,10 +114,14 @@ def check_graph(graph: str, sigma: float, neighbours: int | None, window: tuple[
         raise ConfigError(f"window is {window}, but must be three odd numbers: frames, rows, columns")
 
 
-def _affinity(distances: Tensor, sigma: float) -> Tensor:
-    affinity = distances.square().mul_(-0.5 / sigma**2).exp_()
-    affinity.diagonal(dim1=1, dim2=2).fill_(1.0)  # without the rounding noise of self-distances
-    return affinity
+def _squared_distances(points: Tensor) -> Tensor:
+    """Between all pairs of points ``[B, N, C]``: exactly symmetric, exactly zero for a point and itself."""
+    products = torch.bmm(points, points.mT)
+    products = products.add(products.mT).mul_(0.5)
+    lengths = products.diagonal(dim1=1, dim2=2).clone()  # (B, N)
+    squares = products.mul_(-2).add_(lengths[:, :, None]).add_(lengths[:, None, :]).clamp_min_(0.0)
+    squares.diagonal(dim1=1, dim2=2).zero_()
+    return squares
 
 
 def _nearest(distances: Tensor, k: int) -> Tensor:
@@ -139,13 +147,3 @@ def _smallest_eigenvectors(affinity: Tensor, num_clusters: int) -> Tensor:
     scale = affinity.sum(dim=2).rsqrt()  # (B, N); a row sums up to 1 at least, the affinity with itself
     affinity.mul_(scale[:, :, None]).mul_(scale[:, None, :])
     return torch.linalg.eigh(affinity).eigenvectors[:, :, -num_clusters:]  # eigenvalues ascend
-
-
-def _distances_of_rows(rows: Tensor) -> Tensor:
-    """Euclidean distances between rows ``[B, N, K]``: exactly symmetric, exactly zero for a row and itself."""
-    products = torch.bmm(rows, rows.mT)
-    products = (products + products.mT) / 2
-    squares = products.diagonal(dim1=1, dim2=2)  # (B, N): 1, or 0 for a token that no chosen eigenvector reaches
-    distances = (squares[:, :, None] + squares[:, None, :] - 2 * products).clamp_min_(0.0).sqrt_()
-    distances.diagonal(dim1=1, dim2=2).zero_()
-    return distances

@@ -123,7 +123,7 @@ class VideoTower(nn.Module):
         segments = self._attach(length).segments
         pictures = frames.flatten(0, 1)  # (B, T, 3, H, W) -> (B*T, 3, H, W)
         if not pictures.is_floating_point():
-            pictures = (pictures.to(self.mean.dtype) / 255 - self.mean) / self.std
+            pictures = pictures.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)  # in place: one new tensor
         pooled = self.vision(pixel_values=pictures).pooler_output  # (B*S, width)
         embedded = self.projection(pooled).view(videos, segments, -1)  # (B*S, D) -> (B, S, D)
         if frame_mask is None:

@@ -1,4 +1,4 @@
-"""Segments by averaging frames: a method that CenterCLIP compares with (section 4.4)."""
+"""Segments by averaging frames: a method that CenterCLIP (arXiv 2205.00823) compares with."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class TokenClustering(TokenSelection):
 class SparseSampling(TokenSelection):
     """Keeps one token of each of K equal bins of a segment's tokens: in training a random one, else the bin's centre.
 
-    The compared method of CenterCLIP's section 4.4: it costs nothing, and shows what clustering adds to having fewer
+    A method that CenterCLIP compares with: it costs nothing, and shows what clustering adds to having fewer
     tokens. Bin k of N tokens begins at ``N / K * k``; its centre is ``int(N / K / 2 + N / K * k)``.
 
     Args:

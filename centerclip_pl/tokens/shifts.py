@@ -1,4 +1,4 @@
-"""Channels that move between neighbouring frames: methods that CenterCLIP compares with (section 4.4).
+"""Channels that move between neighbouring frames: methods that CenterCLIP (arXiv 2205.00823) compares with.
 
 They reduce nothing and cost next to nothing: a comparison for what exchange between frames alone brings.
 """

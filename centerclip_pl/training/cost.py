@@ -92,7 +92,7 @@ def measure_cost(
 
     batch_size = len(frames)
     with _evaluating(model), torch.inference_mode(), _autocast(device, autocast):
-        macs = _count_macs(encode)
+        macs = count_macs(encode)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         encode_ms, reducer_ms = _time(encode, _reducers(model), device, repetitions, budget_seconds)
@@ -118,8 +118,8 @@ def _distance_flops(a: list[int], b: list[int], *args: Any, out_shape: list[int]
     return 2 * math.prod(out_shape) * a[-1]
 
 
-def _count_macs(encode: Callable[[], None]) -> int:
-    """Multiply-accumulates of one call, two floating point operations each.
+def count_macs(encode: Callable[[], None]) -> int:
+    """Multiply-accumulates of one call, two floating point operations each; which are counted, `Cost` says.
 
     The counter knows no formula for the CPU's fused attention and would count it as nothing. Attention is therefore
     forced into its plain form, two batched products, which every device counts alike. A compiled graph would hide what

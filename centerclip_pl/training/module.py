@@ -162,7 +162,7 @@ class TextVideoRetrieval(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Symmetric cross entropy over the global batch, or over the process's own where the head scores pairs."""
         try:
-            loss = self._loss(batch)
+            loss = self.batch_loss(batch)
             if not torch.isfinite(loss):
                 raise NonFiniteError(
                     f"the loss is {loss.item()}", "lower the learning rate, or train in 32-bit precision"
@@ -173,7 +173,8 @@ class TextVideoRetrieval(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch["frames"]))
         return loss
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """The loss of a batch, a scalar: of the global batch's similarities, or of the process's own (see the head)."""
         video = self.encode_video(batch["frames"], batch["frame_mask"])
         text = self.encode_text(batch["input_ids"], batch["attention_mask"])
         if self.similarity_head.local_batch:

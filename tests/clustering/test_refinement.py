@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -63,3 +67,20 @@ def test_seeds_are_as_far_as_possible() -> None:
             nearest = distances[sample][:, medoids[:k]].min(dim=1).values
             nearest[medoids[:k]] = -1
             assert medoids[k] == int(nearest.argmax())
+
+
+def test_the_gpu_kernel_finds_the_same_seeds() -> None:
+    """Triton's interpreter runs it on a CPU; it has to be asked for before triton is imported."""
+    pytest.importorskip("triton", reason="triton comes with torch for CUDA")
+    code = """
+import torch
+from centerclip_pl.clustering.seeding import farthest_points_in_steps
+from centerclip_pl.clustering.seeding_kernel import farthest_points_in_one_launch
+for batch, count, clusters, seed in ((3, 30, 12, 0), (2, 147, 49, 1), (1, 1, 1, 2), (4, 16, 16, 3), (2, 33, 1, 4)):
+    points = torch.randint(-3, 4, (batch, count, 2), generator=torch.Generator().manual_seed(seed)).float()
+    distances = torch.cdist(points, points) - seed
+    first = torch.arange(batch) % count
+    found = farthest_points_in_one_launch(distances, first, clusters)
+    assert torch.equal(found, farthest_points_in_steps(distances, first, clusters)), (batch, count, clusters)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "TRITON_INTERPRET": "1"}, timeout=300)
