@@ -35,6 +35,10 @@ from centerclip_pl.training.table import format_table
 set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 
+# CLIP has nothing that they could start from, or not all of it.
+_UNTRAINED_HEADS = ("seqLSTM", "tightTransf")
+
+
 class RetrievalCLI(LightningCLI):
     """LightningCLI with a folder for each run and this package's callbacks."""
 
@@ -127,6 +131,13 @@ class RetrievalCLI(LightningCLI):
             path = self.config[self.subcommand].ckpt_path
             check_fits(self._checkpoint, self.model, path, go_on=self.subcommand == "fit")
             self._checkpoint = None
+        elif self.subcommand != "fit" and self.model.head in _UNTRAINED_HEADS:
+            print(
+                f"note: the head {self.model.head} starts from random weights: "
+                "without a checkpoint its scores mean nothing",
+                file=sys.stderr,
+                flush=True,
+            )
         words, context = self.datamodule.tokenizer.max_words, self.model.text.context_length
         if words > context:
             raise ConfigError(

@@ -72,7 +72,8 @@ def test_every_combination_trains_and_tests(
         "method": method or named["method"],
         "backbone": backbone or named["backbone"],
     }
-    assert (config["model"]["reduction"] is None) == ((method or named["method"]) == "baseline")
+    plain = {"baseline", "seqLSTM", "seqTransf", "tightTransf", "patch3d"}
+    assert (config["model"]["reduction"] is None) == ((method or named["method"]) in plain)
     directions = itertools.product(("t2v", "v2t"), ("R@1", "R@5", "R@10", "MdR", "MnR"))
     assert {f"test/{way}/{figure}" for way, figure in directions} <= set(results["metrics"])
     assert results["selection"]["rule"] == "best"
