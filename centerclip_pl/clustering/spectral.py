@@ -98,6 +98,7 @@ def spectral(
             affinity.masked_fill_(~_within(window, grid, tokens.device), 0.0)
         del squares
         rows = F.normalize(_smallest_eigenvectors(affinity, num_clusters), dim=-1)  # (B, N, K)
+        del affinity
         distances = _squared_distances(rows).sqrt_()
         return cluster_distances(rows, distances, norms.argmax(dim=1), num_clusters, max_iterations, tolerance)
 

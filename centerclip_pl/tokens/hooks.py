@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -44,7 +43,9 @@ class Attachment:
         self.remove()
 
 
-_attached: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
+_ATTACHMENT = "_centerclip_attachment"
+"""Attribute of a vision transformer: what was last attached to it. Stored there, and not in a table here, so that a
+copy of the model comes with the handles of the copied hooks, and attaching to the copy replaces those as well."""
 
 
 def encoder_blocks(vision: nn.Module) -> list[nn.Module]:
@@ -119,7 +120,7 @@ def attach(vision: nn.Module, reducers: Sequence[Reducer], frames: int) -> Attac
     """
     blocks, positions = encoder_blocks(vision), _positions(vision)
     steps, segments, _ = _plan(reducers, frames, len(positions) - 1, len(blocks))
-    previous = _attached.pop(vision, None)
+    previous = vars(vision).pop(_ATTACHMENT, None)
     if previous is not None:
         previous.remove()
     for reducer in reducers:
@@ -134,7 +135,7 @@ def attach(vision: nn.Module, reducers: Sequence[Reducer], frames: int) -> Attac
             norm = cast(nn.Module, block.layer_norm2)
             handles.append(norm.register_forward_pre_hook(_BeforeMLP(step.reducer, step.frames)))
     attachment = Attachment(handles, frames, segments)
-    _attached[vision] = attachment
+    vars(vision)[_ATTACHMENT] = attachment
     return attachment
 
 

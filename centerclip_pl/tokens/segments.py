@@ -95,10 +95,12 @@ def mean_of_clusters(patches: Tensor, assignments: Tensor, clusters: int) -> Ten
         ``[G, K, C]``, in the order of the cluster ids.
     """
     groups, _, channels = patches.shape
-    sums = patches.new_zeros(groups, clusters, channels).scatter_add(
-        1, assignments.unsqueeze(-1).expand(-1, -1, channels), patches
+    # Added one by one, as a GPU may, members in bfloat16 are counted up to 256 only, and what they add is lost alike.
+    wide = torch.promote_types(patches.dtype, torch.float32)
+    sums = patches.new_zeros(groups, clusters, channels, dtype=wide).scatter_add(
+        1, assignments.unsqueeze(-1).expand(-1, -1, channels), patches.to(wide)
     )
-    sizes = torch.zeros(groups, clusters, device=patches.device, dtype=patches.dtype).scatter_add(
-        1, assignments, torch.ones_like(assignments, dtype=patches.dtype)
+    sizes = torch.zeros(groups, clusters, device=patches.device, dtype=wide).scatter_add(
+        1, assignments, torch.ones_like(assignments, dtype=wide)
     )
-    return sums / sizes.unsqueeze(-1)
+    return (sums / sizes.unsqueeze(-1)).to(patches.dtype)

@@ -141,10 +141,11 @@ class SparseSampling(TokenSelection):
     def select(self, patches: Tensor, frames: int) -> Tensor:
         """See `TokenSelection.select`."""
         groups, count, _ = patches.shape
-        bins = torch.arange(self.clusters, device=patches.device, dtype=torch.float64)
-        tick = count / self.clusters
+        bins = torch.arange(self.clusters + 1, device=patches.device)
         if not self.training:
-            return (tick / 2 + tick * bins).long().expand(groups, -1)
-        begin, end = (tick * bins).long(), (tick * (bins + 1)).round(decimals=9).long()
+            tick = count / self.clusters
+            return (tick / 2 + tick * bins[:-1].double()).long().expand(groups, -1)
+        edges = bins * count // self.clusters  # in whole numbers: rounding could let two bins share a token
+        begin, end = edges[:-1], edges[1:]
         random = torch.rand(groups, self.clusters, device=patches.device)
         return torch.minimum(begin + (random * (end - begin)).long(), end - 1)

@@ -60,15 +60,26 @@ def slow_medoids(rows: Tensor, first: int, clusters: int) -> list[int]:
     return sorted(medoids)
 
 
+def slow_assignments(rows: Tensor, medoids: list[int]) -> list[int]:
+    """The nearest medoid of each row, the lowest among equals; a medoid is nearest to itself."""
+    found = []
+    for i in range(len(rows)):
+        away = [-1.0 if i == m else float((rows[i] - rows[m]).norm()) for m in medoids]
+        found.append(away.index(min(away)))
+    return found
+
+
 @pytest.mark.parametrize("graph", ["heat", "knn"])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_definition(graph: str, seed: int) -> None:
     tokens, _ = blobs(2, 24, 4, seed=seed)
     neighbours = 11 if graph == "knn" else None
     found = spectral(tokens, 4, graph=graph, sigma=8.0, neighbours=neighbours)  # type: ignore[arg-type]
-    for sample, medoids in zip(tokens, found.medoids, strict=True):
+    for sample, medoids, assignments in zip(tokens, found.medoids, found.assignments, strict=True):
         first = int(sample.norm(dim=1).argmax())
-        assert medoids.tolist() == slow_medoids(slow_embedding(sample, 4, 8.0, neighbours, None), first, 4)
+        rows = slow_embedding(sample, 4, 8.0, neighbours, None)
+        assert medoids.tolist() == slow_medoids(rows, first, 4)
+        assert assignments.tolist() == slow_assignments(rows, medoids.tolist())
 
 
 @pytest.mark.parametrize("graph", ["heat", "knn"])
@@ -107,6 +118,26 @@ def test_turned_and_moved_tokens_give_the_same() -> None:
     assert torch.equal(spectral(tokens @ turn, 5, sigma=8.0).medoids, expected.medoids)
 
 
+def test_it_starts_from_the_longest_token() -> None:
+    tokens = torch.randn(4, 30, 6, generator=torch.Generator().manual_seed(6))
+    longest = torch.linalg.vector_norm(tokens, dim=-1).argmax(dim=1)
+    assert len(set(longest.tolist())) > 1
+    assert torch.equal(spectral(tokens, 1, max_iterations=0).medoids[:, 0], longest)
+    assert (spectral(tokens, 5, max_iterations=0).medoids == longest[:, None]).any(dim=1).all()
+
+
+def test_tokens_in_another_order_give_the_same_in_that_order() -> None:
+    tokens, _ = blobs(3, 45, 5, seed=4)
+    order = torch.randperm(45, generator=torch.Generator().manual_seed(0))
+    for options in ({"sigma": 8.0}, {"sigma": 8.0, "graph": "knn", "neighbours": 14}):
+        expected = spectral(tokens, 5, **options)  # type: ignore[arg-type]
+        found = spectral(tokens[:, order], 5, **options)  # type: ignore[arg-type]
+        for b in range(3):
+            assert sorted(order[found.medoids[b]].tolist()) == expected.medoids[b].tolist()
+            centre = expected.medoids[b][expected.assignments[b]]  # the token that stands for each token
+            assert torch.equal(order[found.medoids[b][found.assignments[b]]], centre[order])
+
+
 def test_runs_repeat_and_samples_do_not_mix() -> None:
     tokens = torch.randn(5, 30, 8, generator=torch.Generator().manual_seed(2))
     together = spectral(tokens, 6)
@@ -137,7 +168,7 @@ def test_every_cluster_has_its_own_medoid(graph: str, count: int, clusters: int,
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_dtypes_are_computed_in_float32(dtype: torch.dtype) -> None:
+def test_other_dtypes_and_autocast_change_nothing(dtype: torch.dtype) -> None:
     tokens, _ = blobs(2, 40, 5)
     tokens = tokens.to(dtype)
     assert torch.equal(spectral(tokens, 5).medoids, spectral(tokens.float(), 5).medoids)
@@ -146,12 +177,19 @@ def test_other_dtypes_are_computed_in_float32(dtype: torch.dtype) -> None:
 
 
 def test_normalised_tokens() -> None:
-    tokens, _ = blobs(2, 40, 5)
-    units = torch.nn.functional.normalize(tokens, dim=-1) * (1 + torch.arange(40)[None, :, None] / 1e4)
-    lengths = torch.linalg.vector_norm(tokens, dim=-1)
-    found = spectral(tokens, 5, normalize=True, sigma=0.3)
-    assert found.medoids.shape == (2, 5)
-    assert not torch.equal(lengths.argmax(dim=1), torch.linalg.vector_norm(units, dim=-1).argmax(dim=1))
+    """Lengths say with which token to start, and nothing else."""
+    directions = torch.nn.functional.normalize(blobs(2, 40, 5)[0], dim=-1)
+    longest = torch.ones(2, 40, 1)
+    longest[:, 11] = 200.0
+    lengths = torch.rand(2, 40, 1, generator=torch.Generator().manual_seed(0)) + 0.1
+    expected = spectral(directions * longest, 5, normalize=True, sigma=0.3)
+    found = spectral(directions * lengths * longest, 5, normalize=True, sigma=0.3)
+    assert torch.equal(found.medoids, expected.medoids)
+    assert torch.equal(found.assignments, expected.assignments)
+    for sample, medoids in zip(directions, expected.medoids, strict=True):
+        rows = slow_embedding(sample, 5, 0.3, None, None)
+        assert medoids.tolist() == slow_medoids(rows, 11, 5)
+    assert not torch.equal(spectral(directions * lengths * longest, 5, sigma=0.3).assignments, expected.assignments)
 
 
 def test_no_gradient_and_no_samples() -> None:

@@ -188,7 +188,18 @@ def test_dtypes_stay(make: Callable[[], list[Reducer]], dtype: torch.dtype) -> N
 
 
 @every_example
-def test_autocast_inference_mode_and_compilation(
+def test_no_videos_are_no_segments(make: Callable[[], list[Reducer]]) -> None:
+    tokens, frames = torch.zeros(0, 1 + PATCHES, WIDTH, requires_grad=True), FRAMES
+    for training in (False, True):
+        reducer = make()[0].train(training)
+        reducer.prepare(torch.zeros(1 + PATCHES, WIDTH))
+        found = reducer(tokens, frames)
+        assert found.shape == (0, 1 + reducer.shape_out(frames, PATCHES)[1], WIDTH)
+        found.sum().backward()
+
+
+@every_example
+def test_autocast_and_inference_mode(
     make: Callable[[], list[Reducer]], vision: CLIPVisionModel, pixels: Tensor
 ) -> None:
     attach(vision, [reducer.eval() for reducer in make()], FRAMES)
@@ -199,6 +210,15 @@ def test_autocast_inference_mode_and_compilation(
         mixed = embed(vision, pixels)
     assert mixed.shape == plain.shape
     assert torch.isfinite(mixed).all()
+
+
+@pytest.mark.parametrize(
+    "name", ["kmedoids mean", "spectral window", "sparse embedding", "pooling, then sampling", "shift and clustering"]
+)
+def test_compilation(name: str, vision: CLIPVisionModel, pixels: Tensor) -> None:
+    """Some of the examples, each kind of reducer among them: compiling takes a second or more."""
+    attach(vision, [reducer.eval() for reducer in EXAMPLES[name]()], FRAMES)
+    plain = embed(vision, pixels)
     torch.compiler.reset()  # torch does not notice that other hooks were attached than to an earlier model
     compiled = torch.compile(vision, backend="eager")
     torch.testing.assert_close(embed(compiled, pixels), plain)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from centerclip_pl.errors import ConfigError
-from centerclip_pl.tokens import KMedoids, attach, check_plan, encoder_blocks
+from centerclip_pl.tokens import KMedoids, Reducer, TokenShift, attach, check_plan, encoder_blocks
 
 
 @pytest.fixture
@@ -89,6 +90,29 @@ def test_a_model_with_hooks_can_be_pickled(vision: CLIPVisionModel, pixels: torc
     attach(vision, [KMedoids(2, 3, 7)], 6)
     expected = embed(vision, pixels)
     assert torch.equal(embed(pickle.loads(pickle.dumps(vision)), pixels), expected)
+
+
+def through_pickle(vision: CLIPVisionModel) -> CLIPVisionModel:
+    return pickle.loads(pickle.dumps(vision))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, through_pickle])
+@pytest.mark.parametrize("reducer", [KMedoids(2, 3, 7), TokenShift()], ids=lambda reducer: type(reducer).__name__)
+def test_attaching_to_a_copy_replaces_what_came_with_it(
+    vision: CLIPVisionModel,
+    pixels: torch.Tensor,
+    copied: Callable[[CLIPVisionModel], CLIPVisionModel],
+    reducer: Reducer,
+) -> None:
+    plain = embed(vision, pixels)
+    attach(vision, [reducer], 6)
+    once = embed(vision, pixels)
+    other = copied(vision)
+    attachment = attach(other, [reducer], 6)
+    assert torch.equal(embed(other, pixels), once)
+    attachment.remove()
+    assert torch.equal(embed(other, pixels), plain)
+    assert torch.equal(embed(vision, pixels), once)  # the original goes on
 
 
 def test_keeping_every_token_of_single_frames_changes_nothing(vision: CLIPVisionModel, pixels: torch.Tensor) -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens.segments import (
@@ -65,3 +66,27 @@ def test_mean_of_clusters_against_a_loop() -> None:
     for g in range(3):
         for k in range(3):
             torch.testing.assert_close(means[g, k], patches[g][assignments[g] == k].mean(dim=0))
+
+
+class _DtypesOfSums(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "scatter_add" in str(func):
+            self.seen.add(args[0].dtype)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_means_of_large_clusters_in_16_bits(dtype: torch.dtype) -> None:
+    # Added up one by one in bfloat16, as a GPU may do it, 588 members would be counted as 256.
+    patches = (100 + torch.randn(2, 588, 4, generator=torch.Generator().manual_seed(0))).to(dtype)
+    assignments = torch.arange(588).eq(7).long().expand(2, -1)
+    with _DtypesOfSums() as sums:
+        means = mean_of_clusters(patches, assignments, 2)
+    assert sums.seen == {torch.float32}
+    assert means.dtype == dtype
+    expected = torch.stack([patches[:, assignments[0] == k].double().mean(dim=1) for k in range(2)], dim=1)
+    assert torch.equal(means, expected.float().to(dtype))
