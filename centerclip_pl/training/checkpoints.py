@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
     """
     content = read_checkpoint(path)
     plan = content["centerclip"]
-    module = TextVideoRetrieval(backbone=CLIPConfig.from_dict(plan["clip_config"]), **described_options(path, plan))
+    with warnings.catch_warnings():
+        # Of what a head starts from; its weights come next.
+        warnings.filterwarnings("ignore", message="the similarity head cannot start from CLIP")
+        config = CLIPConfig.from_dict(plan["clip_config"])
+        module = TextVideoRetrieval(backbone=config, **described_options(path, plan))
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
