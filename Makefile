@@ -88,7 +88,7 @@ demo-backbone: $(STAMP) ## pretrain the demo's small CLIP again on generated sti
 	@$(BIN)/python experiments/backbones/pretrain_demo.py --out experiments/backbones/demo $(ARGS)
 
 # Without the settings for glibc above: measured as in any other program.
-bench: $(STAMP) ## measure what clustering, encoding and training cost: DEVICE=cpu, ARGS="--only=[encoder] --repetitions=10"
+bench: $(STAMP) ## measure what clustering, encoding and training cost: DEVICE=cpu, ARGS="--only encoder --repetitions 10"
 	@env -u MALLOC_MMAP_MAX_ -u MALLOC_TRIM_THRESHOLD_ $(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
 
 ##@ Checking

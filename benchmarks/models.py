@@ -12,34 +12,44 @@ from centerclip_pl import TextVideoRetrieval
 from centerclip_pl.tokens import Reducer
 
 FRAMES = 12
+_QUICK_WIDTH = 64
 
 
-def clip_config(patch: int, text_layers: int = 12) -> CLIPConfig:
-    """ViT-B/32 or ViT-B/16."""
-    return CLIPConfig(
-        vision_config={
-            "hidden_size": 768,
-            "intermediate_size": 3072,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "patch_size": patch,
-        },
-        text_config={"num_hidden_layers": text_layers},
-        projection_dim=512,
-    )
-
-
-def module(patch: int, reduction: Reducer | None = None, text_layers: int = 12) -> TextVideoRetrieval:
-    """The same weights for every reduction.
+def clip_config(patch: int, text_layers: int = 12, quick: bool = False) -> CLIPConfig:
+    """ViT-B/32 or ViT-B/16.
 
     Args:
         patch: side of a patch in pixels.
-        reduction: a reducer or none.
         text_layers: fewer where the text tower is not measured.
+        quick: as many blocks and tokens, but narrow ones.
     """
-    config = clip_config(patch, text_layers)
-    torch.manual_seed(0)
-    return TextVideoRetrieval(config, copy.deepcopy(reduction), num_frames=FRAMES)
+    width, text_width = (_QUICK_WIDTH, _QUICK_WIDTH) if quick else (768, 512)
+    return CLIPConfig(
+        vision_config={
+            "hidden_size": width,
+            "intermediate_size": 4 * width,
+            "num_hidden_layers": 12,
+            "num_attention_heads": width // 64,
+            "patch_size": patch,
+        },
+        text_config={
+            "hidden_size": text_width,
+            "intermediate_size": 4 * text_width,
+            "num_hidden_layers": text_layers,
+            "num_attention_heads": text_width // 64,
+        },
+        projection_dim=text_width,
+    )
+
+
+def module(
+    patch: int, reduction: Reducer | None = None, text_layers: int = 12, quick: bool = False
+) -> TextVideoRetrieval:
+    """A model on the CPU, with the same weights for every reduction; `patch`, `text_layers`, `quick` as above."""
+    config = clip_config(patch, text_layers, quick)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return TextVideoRetrieval(config, copy.deepcopy(reduction), num_frames=FRAMES)
 
 
 def videos(count: int, device: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Results of a run: one file a device, and tables of it."""
+"""Results: what was measured, and the file that a run leaves."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ import os
 import platform
 import re
 import subprocess
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
 import transformers
 
 import centerclip_pl
-from benchmarks.timing import Ratio
+from benchmarks.plan import Plan
+from benchmarks.timing import Summary
 from centerclip_pl.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
-_ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_")
+FORMAT = 1
+"""Of the file; it rises when an older one cannot be continued."""
+
+# What decides about threads and memory. Whole families of names, but for those that may hold folders.
+_ENVIRONMENT = re.compile(
+    r"(MALLOC|OMP|GOMP|KMP|MKL)_\w+|GLIBC_TUNABLES|CUDA_LAUNCH_BLOCKING|NVIDIA_TF32_OVERRIDE|PYTORCH_(CUDA_)?ALLOC_CONF"
+)
 
 
 @dataclass(frozen=True)
@@ -29,19 +37,40 @@ class Measured:
 
     group: str
     what: str
-    ratio: Ratio
+    ratio: Summary | None
+    """None where it could not be measured; `detail` says why."""
     at_most: float | None = None
     at_least: float | None = None
     possible: float | None = None
-    """What the counted operations alone allow."""
+    """The ratio that the counted operations alone allow."""
+    times_ms: Mapping[str, Summary] = field(default_factory=dict)
+    """Of the two things that are divided."""
+    gmacs: Mapping[str, float] = field(default_factory=dict)
+    peaks_mib: Mapping[str, float] = field(default_factory=dict)
     detail: str = ""
+    """For the table."""
+    measurement: str = ""
+    """What it came with, as ``--only`` has it."""
+    wrong: bool = False
+    """The two things do not compute the same: no matter of speed, but a defect."""
 
     @property
     def reached(self) -> bool | None:
-        """None where there is nothing to reach."""
+        """Whether the median is within its bound. None where there is none, or where there was no memory to measure."""
+        if self.wrong:
+            return False
+        if self.ratio is None:
+            return None
         if self.at_most is not None:
             return self.ratio.median <= self.at_most
         return None if self.at_least is None else self.ratio.median >= self.at_least
+
+    @property
+    def near(self) -> float | None:
+        """Share of what the operations allow; above 1 where other things than operations are saved too."""
+        if self.possible is None or self.ratio is None:
+            return None
+        return self.possible / self.ratio.median if self.at_most is not None else self.ratio.median / self.possible
 
 
 @dataclass(frozen=True)
@@ -55,14 +84,17 @@ class Part:
     """Forward and backward; None where it is not measured."""
     gmacs: float
     peak_mib: float
+    """Of a head, forward and backward; of a reducer, the whole encoder's forward pass."""
     share: float | None
     """Of the encoder's time that is spent in reducers."""
+    measurement: str = ""
+    """What it came with, as ``--only`` has it."""
 
 
 def device_name(device: str) -> str:
-    """Of the machine's processor or GPU."""
+    """Of the machine's GPU, or of its processor with the number of threads."""
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
+        return torch.cuda.get_device_name(device)
     try:
         names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     except OSError:
@@ -71,92 +103,83 @@ def device_name(device: str) -> str:
     return f"{name}, {torch.get_num_threads()} threads"
 
 
-def write(device: str, measured: list[Measured], parts: list[Part], folder: Path = RESULTS) -> Path:
-    """Writes ``<device>.json``; measurements that an earlier run left there and this one did not make stay."""
-    name = device_name(device)
-    path = folder / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
-    new = [{**asdict(m), "reached": m.reached} for m in measured]
-    content: dict[str, Any] = {
-        "device": name,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": _commit(),
-        "versions": {
-            "centerclip_pl": centerclip_pl.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-        "threads": torch.get_num_threads(),
-        "environment": {key: os.environ[key] for key in _ENVIRONMENT if key in os.environ},
-        "measured": new,
-        "parts": [asdict(part) for part in parts],
+def results_path(plan: Plan, folder: Path) -> Path:
+    """``<device>.json``, or ``<device>-quick.json``."""
+    name = re.sub(r"[^a-z0-9]+", "-", device_name(plan.device).lower()).strip("-")
+    return folder / f"{name}{'-quick' if plan.quick else ''}.json"
+
+
+def circumstances(device: str) -> dict[str, Any]:
+    """What figures can only be compared under."""
+    versions = {
+        "centerclip_pl": centerclip_pl.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "python": platform.python_version(),
     }
-    if path.is_file():
+    if torch.version.cuda is not None:
+        versions["cuda"] = torch.version.cuda
+    environment = {name: value for name, value in sorted(os.environ.items()) if _ENVIRONMENT.fullmatch(name)}
+    if os.environ.get("LD_PRELOAD"):  # another allocator, say; the folders do not matter
+        environment["LD_PRELOAD"] = " ".join(PurePath(p).name for p in re.split(r"[ :]+", os.environ["LD_PRELOAD"]))
+    return {
+        "format": FORMAT,
+        "device": device_name(device),
+        "versions": versions,
+        "threads": torch.get_num_threads(),
+        "environment": environment,
+    }
+
+
+def differences(path: Path, now: Mapping[str, Any]) -> list[str]:
+    """In which circumstances the results of a file, which need not exist, differ from a run's."""
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text())
+    return [f"{key}: {before.get(key)} there, {now[key]} now" for key in now if before.get(key) != now[key]]
+
+
+def write(path: Path, plan: Plan, measured: list[Measured], parts: list[Part], keep: bool) -> dict[str, Any]:
+    """Writes the file, whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        plan: of the run.
+        measured, parts: what the run found.
+        keep: leave what is in the file of measurements that the run did not make. Each entry says from when it is.
+
+    Returns:
+        What is in the file.
+    """
+    when = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit()}
+    content: dict[str, Any] = {
+        **when,
+        **circumstances(plan.device),
+        "quick": plan.quick,
+        "measured": [{**asdict(m), "reached": m.reached, "near": m.near, **when} for m in measured],
+        "parts": [{**asdict(part), **when} for part in parts],
+    }
+    if keep and path.is_file():
         before = json.loads(path.read_text())
+        made = {entry["measurement"] for kind in ("measured", "parts") for entry in content[kind]}
         for kind in ("measured", "parts"):
-            made = {(entry["group"], entry["what"]) for entry in content[kind]}
-            kept = [entry for entry in before.get(kind, []) if (entry["group"], entry["what"]) not in made]
-            content[kind] = kept + content[kind]
-    folder.mkdir(parents=True, exist_ok=True)
+            content[kind] = [e for e in before[kind] if e["measurement"] not in made] + content[kind]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=1) + "\n")
-    return path
+    return content
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """The commit that is measured, with ``-dirty`` if files differ from it; None outside of a repository."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(RESULTS.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True, cwd=RESULTS.parent
-        )
+        name = git("rev-parse", "--short", "HEAD")
+        changed = git("status", "--porcelain", "--", ":/", f":!{RESULTS}")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
-
-
-def measured_rows(content: dict[str, Any]) -> list[list[str]]:
-    """Header and rows of what has a ratio."""
-    rows = [["measured", "ratio", "quartiles", "to reach", "operations allow", "details"]]
-    for entry in content["measured"]:
-        ratio = entry["ratio"]
-        bound = (
-            f"at most {entry['at_most']:.2f}"
-            if entry["at_most"] is not None
-            else f"at least {entry['at_least']:.2f}"
-            if entry["at_least"] is not None
-            else ""
-        )
-        mark = {True: "", False: " (missed)", None: ""}[entry["reached"]]
-        rows.append(
-            [
-                f"{entry['group']}: {entry['what']}",
-                f"{ratio['median']:.2f}{mark}",
-                f"{ratio['low']:.2f} to {ratio['high']:.2f}",
-                bound,
-                "" if entry["possible"] is None else f"{entry['possible']:.2f}",
-                entry["detail"],
-            ]
-        )
-    return rows
-
-
-def part_rows(content: dict[str, Any]) -> list[list[str]]:
-    """Header and rows of reducers and heads."""
-    rows = [["part", "forward ms", "with backward ms", "GMACs", "peak MiB", "share reducing"]]
-    for entry in content["parts"]:
-        rows.append(
-            [
-                f"{entry['group']}: {entry['what']}",
-                f"{entry['forward_ms']:.1f}",
-                "" if entry["both_ms"] is None else f"{entry['both_ms']:.1f}",
-                f"{entry['gmacs']:.2f}",
-                f"{entry['peak_mib']:.0f}",
-                "" if entry["share"] is None else f"{entry['share']:.1%}",
-            ]
-        )
-    return rows
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A Markdown table; the first row is its head."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:]])
+    return f"{name}-dirty" if changed else name

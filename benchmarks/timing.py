@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of some numbers."""
+
+    median: float
+    low: float
+    """First quartile."""
+    high: float
+    """Third quartile."""
+    repetitions: int
+
+    @classmethod
+    def of(cls, numbers: Iterable[float]) -> Summary:
+        """Quartiles as `statistics.quantiles` has them, the numbers being all there are."""
+        numbers = list(numbers)
+        if len(numbers) == 1:
+            return cls(numbers[0], numbers[0], numbers[0], 1)
+        low, median, high = statistics.quantiles(numbers, n=4, method="inclusive")
+        return cls(median, low, high, len(numbers))
 
 
 @dataclass(frozen=True)
@@ -19,28 +40,17 @@ class Times:
     @property
     def median_ms(self) -> float:
         """Milliseconds."""
-        return 1e3 * statistics.median(self.seconds)
+        return self.ms.median
+
+    @property
+    def ms(self) -> Summary:
+        """Milliseconds."""
+        return Summary.of(1e3 * second for second in self.seconds)
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long (or as large) one thing is as another: of each repetition, summed up."""
-
-    median: float
-    low: float
-    """First quartile."""
-    high: float
-    """Third quartile."""
-    repetitions: int
-
-    @classmethod
-    def of(cls, above: Times, below: Times) -> Ratio:
-        """The ratios of times taken in the same turn."""
-        ratios = [a / b for a, b in zip(above.seconds, below.seconds, strict=True)]
-        if len(ratios) == 1:
-            return cls(ratios[0], ratios[0], ratios[0], 1)
-        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
-        return cls(median, low, high, len(ratios))
+def ratio(above: Times, below: Times) -> Summary:
+    """How many times as long one thing takes as another: of the ratios of times taken in the same turn."""
+    return Summary.of(a / b for a, b in zip(above.seconds, below.seconds, strict=True))
 
 
 def measure(
@@ -56,14 +66,14 @@ def measure(
     Args:
         things: functions without arguments.
         repetitions: turns that are timed.
-        device: ``"cuda"``: the GPU is waited for before and after each.
+        device: ``"cuda"``: the GPU is waited for before and after each, so that launching counts as well.
         warmup: turns before, which choose kernels and allocate memory.
         clock: seconds.
     """
 
     def wait() -> None:
         if device.startswith("cuda"):
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
 
     seconds: list[list[float]] = [[] for _ in things]
     for turn in range(warmup + repetitions):
