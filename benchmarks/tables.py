@@ -31,7 +31,9 @@ def measured_rows(content: dict[str, Any]) -> Rows:
         rows.append(
             [
                 ": ".join(filter(None, (entry["group"], entry["what"]))),
-                f"{_number(None if ratio is None else ratio['median']) or 'not measured'}{mark}",
+                "not measured"
+                if ratio is None
+                else f"{ratio['median']:.{3 if mark else 2}f}{mark}",  # 1.498 is below 1.5
                 "" if ratio is None or ratio["repetitions"] == 1 else f"{ratio['low']:.2f} to {ratio['high']:.2f}",
                 _bound(entry),
                 _number(entry["possible"]),

@@ -71,7 +71,7 @@ class TokenShift(Reducer):
 def _enough(reducer: Reducer, frames: int) -> int:
     if frames < 2:
         raise ConfigError(
-            f"{type(reducer).__name__}: there is only one frame, so no neighbour to exchange channels with",
-            "set num_frames to 2 or more",
+            f"{type(reducer).__name__}: there is only one frame or segment where it acts, so no neighbour",
+            "set num_frames to 2 or more, and let no other reducer leave a single segment",
         )
     return frames
