@@ -77,7 +77,7 @@ EXPECTED = """\
 | measured | ratio | quartiles | to reach | operations allow | of that | details |
 | --- | --- | --- | --- | --- | --- | --- |
 | k-medoids / torch.cdist: 16 x 147 -> 49 | 1.77 | 1.70 to 1.80 | at most 2.00 |  |  | 8 ms \\| 4 ms |
-| encoder | 1.20 (missed) |  | at least 1.50 | 1.60 | 75% |  |
+| encoder | 1.200 (missed) |  | at least 1.50 | 1.60 | 75% |  |
 | direct | not measured |  | at least 100.00 |  |  | needs 2000 MiB, 10 are left |
 
 | part | forward ms | with backward ms | GMACs | peak MiB |

@@ -363,5 +363,5 @@ def test_the_page_on_reducers_is_right(vision: CLIPVisionModel, pixels: Tensor) 
     assert registered_reducers()["LargestNorm"] is kind
     with attach(vision, [kind(2, 3, 7)], FRAMES):
         assert embed(vision, pixels).shape == (9, 8, WIDTH)
-    for name in registered_reducers():
-        assert f"`{name}`" in page or name == "LargestNorm"
+    for name, ours in registered_reducers().items():  # other tests make reducers of their own
+        assert f"`{name}`" in page or not ours.__module__.startswith("centerclip_pl.")
