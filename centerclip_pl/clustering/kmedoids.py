@@ -67,10 +67,8 @@ def kmedoids(
         NonFiniteError: NaN or infinity among the tokens, or tokens so large that their distances overflow.
     """
     check_options(tokens, num_clusters, metric, p, max_iterations, tolerance)
-    batch, count, _ = tokens.shape
-    if batch == 0:
-        none = torch.empty(0, count + num_clusters, dtype=torch.int64, device=tokens.device)
-        return Clusters(none[:, :count], none[:, count:])
+    if len(tokens) == 0:
+        return no_clusters(tokens, num_clusters)
     with torch.autocast(tokens.device.type, enabled=False):
         points = tokens.float().contiguous()  # the order of sums, and so the rounding, follows the layout
         norms = torch.linalg.vector_norm(points, dim=-1)  # (B, N)
@@ -111,6 +109,14 @@ def _as_published(distances: Tensor) -> Tensor:
     distances such a tie can fall differently in another batch.
     """
     return distances.sub_(distances.amax()).sub_(1.0)
+
+
+def no_clusters(tokens: Tensor, num_clusters: int) -> Clusters:
+    """What comes out for no samples, ``[0, N, C]``."""
+    assignments, medoids = (
+        torch.empty(0, length, dtype=torch.int64, device=tokens.device) for length in (tokens.shape[1], num_clusters)
+    )
+    return Clusters(assignments, medoids)
 
 
 def check_options(

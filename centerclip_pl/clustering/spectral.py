@@ -8,8 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centerclip_pl.clustering.distances import full_float32_products, unit
-from centerclip_pl.clustering.kmedoids import Clusters, check_finite, check_options, cluster_distances
+from centerclip_pl.clustering.distances import unit
+from centerclip_pl.clustering.kmedoids import (
+    Clusters,
+    check_finite,
+    check_options,
+    cluster_distances,
+    no_clusters,
+)
 from centerclip_pl.errors import ConfigError
 
 Graph = Literal["heat", "knn"]
@@ -79,9 +85,8 @@ def spectral(
             f"grid {grid} has {grid[0] * grid[1] * grid[2]} places, but there are {count} tokens a sample"
         )
     if batch == 0:
-        none = torch.empty(0, count + num_clusters, dtype=torch.int64, device=tokens.device)
-        return Clusters(none[:, :count], none[:, count:])
-    with torch.autocast(tokens.device.type, enabled=False), full_float32_products():
+        return no_clusters(tokens, num_clusters)
+    with torch.autocast(tokens.device.type, enabled=False):
         points = tokens.float().contiguous()
         norms = torch.linalg.vector_norm(points, dim=-1)  # (B, N)
         if normalize:

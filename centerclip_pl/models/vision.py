@@ -11,7 +11,7 @@ from transformers import CLIPVisionModel
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.models.patches import TemporalPatchEmbedding, use_temporal_patches
-from centerclip_pl.tokens import Attachment, Reducer, attach, check_plan, segment_mask
+from centerclip_pl.tokens import Attachment, Reducer, attach, segment_mask
 from centerclip_pl.types import VideoEmbedding
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -90,7 +90,6 @@ class VideoTower(nn.Module):
     def _attach(self, frames: int) -> Attachment:
         if self._attachment is None or self._attachment.frames != frames:
             reducers = [r for r in self.reducers if isinstance(r, Reducer)]
-            check_plan(reducers, frames, self.grid**2, int(self.vision.config.num_hidden_layers))
             self._attachment = attach(self.vision, reducers, frames)
             for module in self.vision.modules():
                 if isinstance(module, TemporalPatchEmbedding):

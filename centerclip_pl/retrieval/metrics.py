@@ -189,7 +189,7 @@ class RetrievalMetrics(Metric):
         score = gallery.scorer(self._similarity[0], self.device)
         score = keeping(score) if self.keep_scores else score
         ranks = gallery.rank(score, self.chunk_size)
-        self._score = score
+        self._score = score if self.keep_scores else None
         self._ranking = (gallery, ranks)
         return _both(ranks, self.ks)
 
@@ -224,11 +224,12 @@ class RetrievalMetrics(Metric):
             raise ConfigError(f"k is {k}, but must be at least 1")
         gallery, _ = self._ranked()
         texts = torch.arange(len(gallery.text_ids)) if text_ids is None else gallery.text_positions(text_ids)
-        if self._score is not None and self.keep_scores:
-            score = of_texts(self._score, texts)
+        gallery = gallery.of_texts(texts)
+        if self._score is None:
+            score = gallery.scorer(self._similarity[0], self.device)
         else:
-            score = gallery.of_texts(texts).scorer(self._similarity[0], self.device)
-        return gallery.of_texts(texts).best(score, self.chunk_size, k)
+            score = of_texts(self._score, texts)
+        return gallery.best(score, self.chunk_size, k)
 
     def __getstate__(self) -> dict[str, Any]:
         # Kept scores hang on this process's model; a copy computes its own if it needs them.
