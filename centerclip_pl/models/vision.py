@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,15 +66,6 @@ class VideoTower(nn.Module):
         segment_mask(torch.ones(1, 1), 1, mask_rule)  # refuses an unknown rule
         self._attachment: Attachment | None = None
         self._attach(num_frames)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # A copy (copy.deepcopy, as averaging callbacks make one) comes with hooks that call the original's reducers.
-        super().__setstate__(state)
-        if self._attachment is not None:
-            frames = self._attachment.frames
-            self._attachment.remove()
-            self._attachment = None
-            self._attach(frames)
 
     @property
     def image_size(self) -> int:
