@@ -8,7 +8,6 @@ from torch import Tensor
 
 from centerclip_pl.clustering import Clusters, kmedoids
 from centerclip_pl.clustering.distances import check_metric
-from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens.selection import TokenClustering
 
 
@@ -45,15 +44,12 @@ class KMedoids(TokenClustering):
         max_iterations: int = 100,
         tolerance: float = 1e-6,
     ) -> None:
-        super().__init__(after_block, segments, clusters, aggregation, cluster_embedding)
+        super().__init__(
+            after_block, segments, clusters, aggregation, cluster_embedding, normalize, max_iterations, tolerance
+        )
         check_metric(metric, p)
-        if max_iterations < 0:
-            raise ConfigError(f"max_iterations is {max_iterations}, but cannot be negative")
         self.metric = metric
         self.p = p
-        self.normalize = normalize
-        self.max_iterations = max_iterations
-        self.tolerance = tolerance
 
     def cluster(self, patches: Tensor, frames: int) -> Clusters:
         """See `TokenClustering.cluster`."""

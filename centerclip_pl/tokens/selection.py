@@ -92,6 +92,9 @@ class TokenClustering(TokenSelection):
         clusters: K, centres of a segment.
         aggregation: ``"medoid"`` keeps the centre token itself, ``"mean"`` the mean of its cluster.
         cluster_embedding: see `TokenSelection`.
+        normalize: L2-normalise tokens before measuring distances.
+        max_iterations: rounds of k-medoids at most.
+        tolerance: rounds end when the centres' summed shift is below it.
     """
 
     def __init__(
@@ -101,11 +104,19 @@ class TokenClustering(TokenSelection):
         clusters: int,
         aggregation: Literal["medoid", "mean"] = "medoid",
         cluster_embedding: bool = False,
+        normalize: bool = False,
+        max_iterations: int = 100,
+        tolerance: float = 1e-6,
     ) -> None:
         super().__init__(after_block, segments, clusters, cluster_embedding)
         if aggregation not in ("medoid", "mean"):
             raise ConfigError(f"aggregation is {aggregation!r}, but must be 'medoid' or 'mean'")
         self.aggregation = aggregation
+        if max_iterations < 0:
+            raise ConfigError(f"max_iterations is {max_iterations}, but cannot be negative")
+        self.normalize = normalize
+        self.max_iterations = max_iterations
+        self.tolerance = tolerance
 
     @abstractmethod
     def cluster(self, patches: Tensor, frames: int) -> Clusters:

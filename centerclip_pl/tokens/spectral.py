@@ -52,17 +52,14 @@ class Spectral(TokenClustering):
         max_iterations: int = 100,
         tolerance: float = 1e-6,
     ) -> None:
-        super().__init__(after_block, segments, clusters, aggregation, cluster_embedding)
+        super().__init__(
+            after_block, segments, clusters, aggregation, cluster_embedding, normalize, max_iterations, tolerance
+        )
         check_graph(graph, sigma, neighbours, window)
-        if max_iterations < 0:
-            raise ConfigError(f"max_iterations is {max_iterations}, but cannot be negative")
         self.graph = graph
         self.sigma = sigma
         self.neighbours = neighbours
         self.window = None if window is None else (window[0], window[1], window[2])
-        self.normalize = normalize
-        self.max_iterations = max_iterations
-        self.tolerance = tolerance
 
     def cluster(self, patches: Tensor, frames: int) -> Clusters:
         """See `TokenClustering.cluster`."""
