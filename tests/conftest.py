@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -91,3 +92,23 @@ def broken_videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVide
     middle = whole.find(b"mdat") + 200
     files["damaged"].write_bytes(whole[:middle] + noise.bytes(len(whole) - middle))
     return files
+
+
+WriteMiniature = Callable[[str, Path], dict[str, str]]
+
+
+@pytest.fixture(scope="session")
+def write_miniature(make_video: MakeVideo) -> WriteMiniature:
+    """``write_miniature(name, root)`` writes a dataset in small, and returns the options it needs."""
+    source = Path(__file__).with_name("miniatures.py")
+    spec = importlib.util.spec_from_file_location("miniatures", source)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def write(name: str, root: Path) -> dict[str, str]:
+        root.mkdir(parents=True, exist_ok=True)
+        return module.MINIATURES[name](root, make_video)
+
+    return write

@@ -6,14 +6,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from centerclip_pl.data.activitynet import ActivityNet
     from centerclip_pl.data.custom import Custom
     from centerclip_pl.data.datamodule import RetrievalDataModule
     from centerclip_pl.data.demo import Demo
+    from centerclip_pl.data.didemo import DiDeMo
+    from centerclip_pl.data.lsmdc import LSMDC
     from centerclip_pl.data.msrvtt import MSRVTT
+    from centerclip_pl.data.msvd import MSVD
 
-__all__ = ["MSRVTT", "Custom", "Demo", "RetrievalDataModule"]
+__all__ = ["LSMDC", "MSRVTT", "MSVD", "ActivityNet", "Custom", "Demo", "DiDeMo", "RetrievalDataModule"]
 
-_HOMES = {"MSRVTT": "msrvtt", "Custom": "custom", "Demo": "demo", "RetrievalDataModule": "datamodule"}
+_HOMES = {
+    "ActivityNet": "activitynet",
+    "Custom": "custom",
+    "Demo": "demo",
+    "DiDeMo": "didemo",
+    "LSMDC": "lsmdc",
+    "MSRVTT": "msrvtt",
+    "MSVD": "msvd",
+    "RetrievalDataModule": "datamodule",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from centerclip_pl.data.annotations import Annotations
 from centerclip_pl.data.captions import caption_table
 from centerclip_pl.data.datamodule import RetrievalDataModule
-from centerclip_pl.errors import ConfigError, DataError
+from centerclip_pl.data.video_files import VideoFiles
+from centerclip_pl.errors import ConfigError
 
-_VIDEO_FOLDERS = ("videos", "videos/all", "MSRVTT/videos/all", ".")
+_VIDEO_FOLDERS = ("videos", "MSRVTT/videos/all", "MSRVTT_Videos")
 _ANNOTATION_FOLDERS = (".", "annotations", "msrvtt_data")
 
 
@@ -29,7 +29,8 @@ class MSRVTT(RetrievalDataModule):
         videos/video0.mp4 ... videos/video9999.mp4
 
     The annotations may also lie in ``annotations/`` or ``msrvtt_data/``, the videos in ``videos/all/`` or
-    ``MSRVTT/videos/all/``, as the archives unpack them.
+    ``MSRVTT/videos/all/``, as the archives unpack them, in ``MSRVTT_Videos/`` or anywhere below ``root``, with any of
+    the usual endings.
 
     Args:
         root: the folder above.
@@ -50,7 +51,8 @@ class MSRVTT(RetrievalDataModule):
     def next_step(self) -> str:
         return "\n     ".join(
             [
-                f"MSR-VTT is not downloaded for you. Put into {self.root} (another folder: --data.root=FOLDER):",
+                f"Put MSR-VTT into {self.root} (another folder: --data.root=FOLDER), or run",
+                "`centerclip data download msrvtt`:",
                 "  MSRVTT_train.9k.csv, MSRVTT_train.7k.csv, MSRVTT_JSFUSION_test.csv and MSRVTT_data.json, from",
                 "    https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msrvtt_data.zip",
                 "  videos/video0.mp4 to videos/video9999.mp4, from",
@@ -66,82 +68,44 @@ class MSRVTT(RetrievalDataModule):
         return f"msrvtt-{self.training_split}-{'held-out' if split == 'val' else split}"
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        folder = self._video_folder()
-
-        def path(video_id: str) -> str:
-            return str(folder / f"{video_id}.mp4")
-
-        train_file, train = self._read_csv(f"MSRVTT_train.{self.training_split}.csv", ["video_id"])
-        test_file, test = self._read_csv("MSRVTT_JSFUSION_test.csv", ["video_id", "sentence"])
-        captions = self._captions()
-        silent = [video_id for video_id in train["video_id"] if video_id not in captions]
-        if silent:
-            raise DataError(
-                f"{train_file}: {len(silent)} of {len(train)} videos have no caption in MSRVTT_data.json, "
-                f"e.g. {', '.join(silent[:3])}",
-                "use the MSRVTT_data.json that belongs to these lists; the one from the first training release has "
-                "fewer videos",
-            )
+        annotations = Annotations(self.root, _ANNOTATION_FOLDERS, self.next_step)
+        train_file = annotations.require(f"MSRVTT_train.{self.training_split}.csv")
+        test_file = annotations.require("MSRVTT_JSFUSION_test.csv")
+        source = annotations.require("MSRVTT_data.json")
+        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        train, train_lines = annotations.table(train_file, ["video_id"])
+        test, test_lines = annotations.table(test_file, ["video_id", "sentence"])
+        ids = [row["video_id"] for row in train]
+        annotations.require_unique(train_file, ids, train_lines)
+        annotations.require_unique(test_file, (row["video_id"] for row in test), test_lines)
+        captions: dict[str, list[str]] = annotations.json(
+            source, 'with "sentences", each with "video_id" and "caption"', _captions
+        )
+        annotations.require_captions(train_file, ids, captions, source)
         rows = [
-            {"video_id": video_id, "path": path(video_id), "caption": caption}
-            for video_id in dict.fromkeys(train["video_id"])
+            {"video_id": video_id, "path": files.path([video_id], f"{video_id}.mp4"), "caption": caption}
+            for video_id in ids
             for caption in captions[video_id]
         ]
-        test_rows = pd.DataFrame({"video_id": test["video_id"], "caption": test["sentence"]})
-        test_rows["path"] = [path(video_id) for video_id in test_rows["video_id"]]
+        test_rows = [
+            {
+                "video_id": row["video_id"],
+                "path": files.path([row["video_id"]], f"{row['video_id']}.mp4"),
+                "caption": row["sentence"],
+            }
+            for row in test
+        ]
         return {
-            "train": caption_table(
-                rows, self._find("MSRVTT_data.json"), allow_repeats=True
-            ),  # has repeats, as published
-            "test": caption_table(test_rows, test_file, lines=range(2, len(test) + 2)),
+            "train": caption_table(rows, source, allow_repeats=True),  # has repeats, as published
+            "test": caption_table(test_rows, test_file, lines=test_lines),
         }
 
-    def _find(self, file: str) -> Path:
-        for folder in _ANNOTATION_FOLDERS:
-            if (found := self.root / folder / file).is_file():
-                return found
-        raise DataError(f"{self.root / file} does not exist", self.next_step)
 
-    def _video_folder(self) -> Path:
-        for folder in _VIDEO_FOLDERS:
-            if next((self.root / folder).glob("video*.mp4"), None) is not None:
-                return self.root / folder
-        raise DataError(f"{self.root / _VIDEO_FOLDERS[0]} holds no video*.mp4", self.next_step)
-
-    def _read_csv(self, name: str, columns: list[str]) -> tuple[Path, pd.DataFrame]:
-        file = self._find(name)
-        try:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        except OSError as error:
-            raise _unreadable(file, error) from error
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise DataError(f"{file} cannot be read as CSV: {error}", self.next_step) from error
-        absent = [column for column in columns if column not in table.columns]
-        if absent:
-            raise DataError(
-                f"{file} has no column {', '.join(absent)}; it has {', '.join(table.columns)}", self.next_step
-            )
-        return file, table
-
-    def _captions(self) -> dict[str, list[str]]:
-        file = self._find("MSRVTT_data.json")
-        captions: dict[str, list[str]] = {}
-        try:
-            with file.open(encoding="utf-8") as stream:
-                for sentence in json.load(stream)["sentences"]:
-                    captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
-        except OSError as error:
-            raise _unreadable(file, error) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f'{file} is not the JSON file with "videos" and "sentences" ({type(error).__name__}: {error})',
-                self.next_step,
-            ) from error
-        return captions
-
-
-def _unreadable(file: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{file} cannot be read: {error.strerror or error}",
-        "look at its permissions, and at the disk or share it is on",
-    )
+def _captions(value: Any) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for place, sentence in enumerate(value["sentences"], start=1):
+        video_id, caption = sentence["video_id"], sentence["caption"]
+        if not isinstance(video_id, str) or not isinstance(caption, str):
+            raise TypeError(f"sentence {place} has no texts for video_id and caption")
+        captions.setdefault(video_id, []).append(caption)
+    return captions

@@ -80,7 +80,7 @@ def test_as_the_archives_unpack(root: Path, annotations: str, videos: str) -> No
 def test_what_is_absent_is_named_with_its_source(root: Path, absent: str) -> None:
     (root / absent).rename(root.parent / "away")
     with pytest.raises(DataError) as caught:
-        MSRVTT(str(root)).setup("fit")
+        MSRVTT(str(root), val_videos=2).setup("fit")
     assert str(root / absent) in caught.value.problem
     for part in (str(root), "msrvtt_data.zip", "MSRVTT.zip", "MSRVTT_data.json", "--data.root=FOLDER"):
         assert part in str(caught.value.next_step)
@@ -90,7 +90,11 @@ def test_what_is_absent_is_named_with_its_source(root: Path, absent: str) -> Non
     ("file", "text", "message"),
     [
         ("MSRVTT_train.9k.csv", "id\nvideo0\n", "has no column video_id; it has id"),
-        ("MSRVTT_train.9k.csv", "", "cannot be read as CSV"),
+        ("MSRVTT_train.9k.csv", "", "is empty"),
+        ("MSRVTT_train.9k.csv", "video_id\nvideo0\nvideo1,x\n", "line 3: more fields than columns"),
+        ("MSRVTT_train.9k.csv", 'video_id\n"video0\n', "not CSV"),
+        ("MSRVTT_train.9k.csv", "video_id\nvideo0\nvideo1\nvideo0\n", "lines 2 and 4: video0 comes twice"),
+        ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nvideo8,a\nvideo8,b\n", "lines 2 and 3: video8 comes twice"),
         (
             "MSRVTT_train.9k.csv",
             "video_id\nvideo0\nvideo77\n",
@@ -99,6 +103,8 @@ def test_what_is_absent_is_named_with_its_source(root: Path, absent: str) -> Non
         ("MSRVTT_JSFUSION_test.csv", "video_id,sentence\nvideo8,\n", "line 2: empty caption"),
         ("MSRVTT_data.json", "{", "is not the JSON file"),
         ("MSRVTT_data.json", "[]", "is not the JSON file"),
+        ("MSRVTT_data.json", '{"sentences": [{"video_id": 7, "caption": "a"}]}', "sentence 1 has no texts"),
+        ("MSRVTT_data.json", '{"sentences": [], "sentences": []}', "'sentences' comes twice"),
     ],
 )
 def test_damaged_annotations_are_named(root: Path, file: str, text: str, message: str) -> None:
