@@ -23,7 +23,7 @@ from centerclip_pl.cli.run_config import SaveRunConfig
 from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.errors import ConfigError
-from centerclip_pl.training.callbacks import ExampleTable, ResultsWriter, ThroughputLogger
+from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
@@ -170,6 +170,7 @@ class RetrievalCLI(LightningCLI):
         return [
             *rates,
             ThroughputLogger(),
+            BadVideoTable(),
             self.results,
             ExampleTable(),
             EmbeddingWriter(self.run_dir / "predictions"),

@@ -51,6 +51,35 @@ def find_bad_videos(tables: Mapping[str, pd.DataFrame], root: str | Path, timeou
     return bad
 
 
+def find_bad_clips(
+    tables: Mapping[str, pd.DataFrame], cache: str, image_size: int, fps: float | None
+) -> list[BadVideo]:
+    """The videos of these splits that could not be decoded when a frame cache was written. No video file is looked at.
+
+    Args:
+        tables: caption tables by split.
+        cache: its folder or address.
+        image_size: of the frames that are wanted, in pixels.
+        fps: frames a second that are wanted; None: all.
+
+    Raises:
+        ConfigError: the cache holds frames of another size or rate.
+        DataError: it cannot be read, is incomplete, or lacks some of the videos.
+    """
+    from centerclip_pl.data.frame_cache import FrameCache
+
+    opened = FrameCache(cache)
+    wanted = {split: video_list(table) for split, table in tables.items()}
+    opened.check(pd.concat(wanted.values()), image_size, fps)
+    problems = opened.clips.set_index("video_id")["problem"].dropna()
+    return [
+        BadVideo(video_id=video_id, path=path, reason=str(problems[video_id]), split=split)
+        for split, videos in wanted.items()
+        for video_id, path in videos[["video_id", "path"]].itertuples(index=False)
+        if video_id in problems.index
+    ]
+
+
 def bad_videos_error(bad: Sequence[BadVideo], num_videos: int, layout: str) -> DataError:
     """One error for all of them: how many, the first few, and what to do.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import lightning as L
 import pandas as pd
@@ -11,12 +10,16 @@ import torch
 
 from centerclip_pl.data.bad_videos import BadVideo
 from centerclip_pl.data.captions import video_list
-from centerclip_pl.data.dataset import Captions, Sampling, VideoCaptionDataset
-from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, seed_of_run, video_loader
+from centerclip_pl.data.dataset import Captions, OnBadVideo, VideoCaptionDataset
+from centerclip_pl.data.frames import CacheReader, EvalSampling, FileReader, FrameReader, Sampling
+from centerclip_pl.data.loader import VideoLoader, default_workers, video_loader
 from centerclip_pl.data.options import require_one_of, require_positive
+from centerclip_pl.data.sampler import EpochSampler, seed_of_run
 from centerclip_pl.data.splits import SPLITS, Splits
 from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import ConfigError, DataError
+from centerclip_pl.video.decode import Decoder, check_decoder
+from centerclip_pl.video.sampling import FrameOrder
 
 
 class RetrievalDataModule(L.LightningDataModule):
@@ -39,10 +42,23 @@ class RetrievalDataModule(L.LightningDataModule):
         eval_batch_size: videos a batch in evaluation; None: as ``batch_size``.
         num_workers: processes that decode; None: the processors there are, less one, at most 8; 0: none, and then
             nothing can end a decoder that hangs.
-        train_sampling: training frames: ``"random"``, one of each of T stretches, or ``"uniform"``, as in evaluation.
+        train_sampling: training frames: ``"random"``, one of each of T stretches; ``"uniform"``, the middle of each;
+            ``"head"`` or ``"tail"``, the first or last T.
+        eval_sampling: frames in evaluation, likewise, but for ``"random"``.
+        train_order: order of the frames in training: ``"forward"``, ``"reverse"`` or ``"shuffle"``.
+        eval_order: order of the frames in evaluation, likewise; ``"shuffle"`` is the same in every evaluation.
+        fps: frames a second to choose from, e.g. 1 for videos as they were published with CLIP4Clip's rule; None: all
+            frames of the file.
+        decoder: ``"decord"``, ``"pyav"`` or ``"torchcodec"``; they give the same frames.
+        videos: a folder that ``centerclip data prepare`` wrote, whose videos take the place of the published ones.
+        cache: a folder (or an address such as s3://...) that ``centerclip data cache`` wrote: frames come from there,
+            and no video is opened.
         captions_per_video: in an epoch of training, ``"random"``: each video once, with one of its captions, another
             each time; ``"all"``: each caption once.
-        on_bad_video: what to do about files that cannot be used: ``"error"``, or ``"drop"`` them, counted and listed.
+        on_bad_video: what to do about files that cannot be used: ``"error"``; ``"drop"`` them from the dataset, and
+            from a batch where one fails only later; or ``"resample"``: training takes another video, drawn at random,
+            wherever one is bad, so that an epoch keeps its length (evaluation drops them). Both count and list them. In
+            training with several processes, ``"drop"`` resamples what fails later: their batches must be of one size.
         val_videos: training videos to hold out for validation, a number or a share below 1; not used where the dataset
             has a validation split.
         select_on_test: validate on the test split, as the published systems do, and hold nothing out. Figures so
@@ -70,8 +86,15 @@ class RetrievalDataModule(L.LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int | None = None,
         train_sampling: Sampling = "random",
+        eval_sampling: EvalSampling = "uniform",
+        train_order: FrameOrder = "forward",
+        eval_order: FrameOrder = "forward",
+        fps: float | None = None,
+        decoder: Decoder = "decord",
+        videos: str | None = None,
+        cache: str | None = None,
         captions_per_video: Captions = "random",
-        on_bad_video: Literal["error", "drop"] = "error",
+        on_bad_video: OnBadVideo = "error",
         val_videos: int | float = 500,
         select_on_test: bool = False,
         predict_split: str = "test",
@@ -83,9 +106,16 @@ class RetrievalDataModule(L.LightningDataModule):
         require_positive(num_frames=num_frames, image_size=image_size, batch_size=batch_size)
         eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         require_positive(eval_batch_size=eval_batch_size, check_timeout=check_timeout, loader_timeout=loader_timeout)
-        require_one_of(("random", "uniform"), train_sampling=train_sampling)
+        require_one_of(("random", "uniform", "head", "tail"), train_sampling=train_sampling)
+        require_one_of(("uniform", "head", "tail"), eval_sampling=eval_sampling)
+        require_one_of(("forward", "reverse", "shuffle"), train_order=train_order, eval_order=eval_order)
+        check_decoder(decoder)
         require_one_of(("random", "all"), captions_per_video=captions_per_video)
-        require_one_of(("error", "drop"), on_bad_video=on_bad_video)
+        require_one_of(("error", "drop", "resample"), on_bad_video=on_bad_video)
+        if fps is not None:
+            require_positive(fps=fps)
+        if videos is not None and cache is not None:
+            raise ConfigError(f"videos={videos} and cache={cache}: frames come from one of them", "leave one out")
         require_one_of(SPLITS, predict_split=predict_split)
         if num_workers is not None and num_workers < 0:
             raise ConfigError(f"num_workers={num_workers}: must be 0 or more, or null to choose by itself")
@@ -97,8 +127,15 @@ class RetrievalDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.train_sampling: Sampling = train_sampling
+        self.eval_sampling: EvalSampling = eval_sampling
+        self.train_order: FrameOrder = train_order
+        self.eval_order: FrameOrder = eval_order
+        self.fps = fps
+        self.decoder = decoder
+        self.prepared = None if videos is None else Path(videos)
+        self.cache = cache
         self.captions_per_video: Captions = captions_per_video
-        self.on_bad_video = on_bad_video
+        self.on_bad_video: OnBadVideo = on_bad_video
         self.val_videos = val_videos
         self.select_on_test = select_on_test
         self.predict_split = predict_split
@@ -135,16 +172,43 @@ class RetrievalDataModule(L.LightningDataModule):
     def ensure_files(self) -> None:
         """Make what can be made before the check; for datasets that are generated. Called on one process a machine."""
 
+    @property
+    def needs_files(self) -> bool:
+        """Whether the published video files are read: not with ``videos`` or ``cache``, where they may be gone."""
+        return self.prepared is None and self.cache is None
+
+    @property
+    def files_step(self) -> str:
+        """What to do about videos that are not where they are looked for."""
+        if self.cache is not None:
+            return f"write the cache anew or go on with it: centerclip data cache {self.name} --out={self.cache}"
+        if self.prepared is not None:
+            return f"prepare those that are missing: centerclip data prepare {self.name} --out={self.prepared}"
+        return self.next_step
+
     # What reports ask.
 
     @property
     def bad_videos(self) -> list[BadVideo]:
-        """The videos that were dropped, over all splits checked so far."""
+        """The videos that cannot be used, over all splits so far: those that the check found, and those that could not
+        be read later (in this process; see :meth:`share_bad_videos`)."""
         return self._splits.bad_videos()
 
+    def share_bad_videos(self) -> None:
+        """Let every process know what the others could not read. All processes must call it."""
+        self._splits.share()
+
     def counts(self) -> dict[str, dict[str, int]]:
-        """For each split checked so far: ``videos`` and ``texts`` in use, and dropped (``missing``, ``broken``)."""
+        """For each split checked so far: ``videos`` and ``texts`` in use, and not in use (``missing``, ``broken``)."""
         return self._splits.counts()
+
+    def published(self) -> dict[str, pd.DataFrame]:
+        """The caption tables by split, a held-out validation split included, whether the videos can be used or not.
+
+        Raises:
+            DataError: an annotation file is absent or cannot be read.
+        """
+        return self._splits.published()
 
     def videos(self, split: str) -> list[str]:
         """The ids of the videos of a split; a batch's ``video_ids`` are positions in this list."""
@@ -233,16 +297,28 @@ class RetrievalDataModule(L.LightningDataModule):
     # How it is done.
 
     def _dataset(self, split: str, *, training: bool = False, seed: int = 0) -> VideoCaptionDataset:
+        table = self.captions(split)
+        policy = self.on_bad_video
+        if training and policy == "drop" and self.trainer is not None and self.trainer.world_size > 1:
+            policy = "resample"  # the loss gathers the batches of all processes, which must be of one size
         return VideoCaptionDataset(
-            self.captions(split),
+            table,
             self.tokenizer,
+            self._reader(table),
             num_frames=self.num_frames,
-            image_size=self.image_size,
             training=training,
-            sampling=self.train_sampling,
+            sampling=self.train_sampling if training else self.eval_sampling,
+            order=self.train_order if training else self.eval_order,
             captions=self.captions_per_video,
             seed=seed,
+            on_bad_video=policy,
+            lost=self._splits.lost(split),
         )
+
+    def _reader(self, table: pd.DataFrame) -> FrameReader:
+        if self.cache is not None:
+            return CacheReader(table, self.cache)
+        return FileReader(table, self.image_size, fps=self.fps, decoder=self.decoder)
 
     def _loader(
         self, dataset: VideoCaptionDataset, batch_size: int, sampler: EpochSampler | None = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -12,17 +13,18 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from centerclip_pl.data.captions import video_list
+from centerclip_pl.data.frames import FrameReader, Sampling, read_clip
 from centerclip_pl.data.tokenizer import CaptionTokenizer
-from centerclip_pl.errors import CenterCLIPError
+from centerclip_pl.errors import CenterCLIPError, DataError, VideoError
 from centerclip_pl.types import Batch
-from centerclip_pl.video.decode import read_frames
-from centerclip_pl.video.sampling import real_frames, segment_random_indices, uniform_indices
-from centerclip_pl.video.transforms import resize_and_crop
+from centerclip_pl.video.sampling import FrameOrder
 
-Sampling = Literal["random", "uniform"]
 Captions = Literal["random", "all"]
+OnBadVideo = Literal["error", "drop", "resample"]
 Key = int | tuple[int, int]
 """An index, or an index and the epoch."""
+
+_TRIES = 10  # videos drawn in place of one; so many failures in a row are no accident of single files
 
 
 class Item(NamedTuple):
@@ -36,6 +38,14 @@ class Item(NamedTuple):
     text_ids: list[int]
 
 
+class Lost(NamedTuple):
+    """A video that could not be read."""
+
+    video: int
+    """Row of the split's list of videos."""
+    reason: str
+
+
 class Failure(NamedTuple):
     """An error on its way from a loader's process to the main one, which raises it.
 
@@ -45,99 +55,122 @@ class Failure(NamedTuple):
     error: CenterCLIPError
 
 
+class Loaded(NamedTuple):
+    """What a loader's process hands over: a batch, and what was to be in it but could not be read."""
+
+    batch: Batch | None
+    """None where nothing of it could be read, in evaluation."""
+    lost: list[Lost]
+
+
+class _Wanted(NamedTuple):
+    video: int
+    text_ids: list[int]
+    rng: np.random.Generator
+
+
 class VideoCaptionDataset(Dataset[Item]):
     """Videos with captions, decoded on demand.
 
-    For evaluation (``training=False``) an item is a video with all its captions, frames chosen uniformly. For training
-    an item is a video with one caption; there are as many items as videos (``captions="random"``: another caption each
-    epoch) or as captions (``captions="all"``; a batch may then hold a video twice).
+    For evaluation (``training=False``) an item is a video with all its captions. For training an item is a video with
+    one caption; there are as many items as videos (``captions="random"``: another caption each epoch) or as captions
+    (``captions="all"``; a batch may then hold a video twice).
 
     Random choices depend on ``seed``, the epoch and the index, where the key is ``(index, epoch)`` as
     :class:`~centerclip_pl.data.loader.EpochSampler` gives it: the same in every run, for any number of loader
-    processes, and in a run that resumes. With a bare index they come from torch's global generator.
+    processes, and in a run that resumes. With a bare index they come from torch's global generator in training, and
+    from ``seed`` and the index in evaluation.
 
     Args:
         table: a caption table (see :mod:`~centerclip_pl.data.captions`); its index is the text id.
         tokenizer: for :meth:`collate`.
+        reader: gives the frames; its rows are the videos of the table in the order of first appearance.
         num_frames: T, frames a video; shorter videos are filled up with their last frame.
-        image_size: height and width of the frames, in pixels.
         training: which of the two.
-        sampling: for training, a random frame of each stretch of the video, or the uniform ones as in evaluation.
+        sampling: which frames, see :func:`~centerclip_pl.data.frames.read_clip`.
+        order: their order.
         captions: for training, see above.
-        seed: for training.
+        seed: of random choices.
+        on_bad_video: when a video cannot be read: raise (``"error"``), leave it out of its batch (``"drop"``), or, in
+            training, take another one that is drawn at random (``"resample"``; in evaluation as ``"drop"``).
+        lost: videos, by row, that need not be tried, and why.
     """
 
     def __init__(
         self,
         table: pd.DataFrame,
         tokenizer: CaptionTokenizer,
+        reader: FrameReader,
         *,
         num_frames: int,
-        image_size: int,
         training: bool = False,
-        sampling: Sampling = "random",
+        sampling: Sampling = "uniform",
+        order: FrameOrder = "forward",
         captions: Captions = "random",
         seed: int = 0,
+        on_bad_video: OnBadVideo = "error",
+        lost: dict[int, str] | None = None,
     ) -> None:
-        videos = video_list(table)
-        self.paths: list[str] = videos["path"].tolist()
-        self._spans = videos[["start", "end"]].to_numpy(dtype=np.float64)
-        rows = {video_id: row for row, video_id in enumerate(videos["video_id"])}
+        rows = {video_id: row for row, video_id in enumerate(video_list(table)["video_id"])}
         self._video_of_text = [rows[video_id] for video_id in table["video_id"]]
         self._texts_of_video: list[list[int]] = [[] for _ in rows]
         for text, video in enumerate(self._video_of_text):
             self._texts_of_video[video].append(text)
         self._captions: list[str] = table["caption"].tolist()
         self.tokenizer = tokenizer
+        self.reader = reader
         self.num_frames = num_frames
-        self.image_size = image_size
         self.training = training
         self.sampling = sampling
+        self.order = order
         self.captions = captions
         self.seed = seed
+        self.on_bad_video = on_bad_video
+        self.lost: dict[int, str] = {} if lost is None else lost
+        """Videos that could not be read so far, and why. The loader adds to it, in the main process."""
         self.busy: Tensor | None = None
-        """int64 ``[workers]`` in shared memory, set by the loader: the video that each process is decoding, or -1."""
+        """float64 ``[workers, 2]`` in shared memory, set by the loader: the video that each process is reading, or -1,
+        and since when (``time.monotonic()``)."""
         self.patience = float("inf")
         """Seconds that the loader waits for a batch, set by the loader."""
 
     def __len__(self) -> int:
-        return len(self._captions) if self.training and self.captions == "all" else len(self.paths)
+        return len(self._captions) if self.training and self.captions == "all" else len(self._texts_of_video)
 
     def __getitem__(self, key: Key) -> Item:
-        """Decode one item.
+        """Read one item.
 
         Raises:
             VideoError: the file has vanished or cannot be decoded.
         """
-        index = key if isinstance(key, int) else key[0]
-        if not self.training:
-            return self._item(index, self._texts_of_video[index], None)
-        rng = self._rng(key)
-        if self.captions == "all":
-            return self._item(self._video_of_text[index], [index], rng)
-        texts = self._texts_of_video[index]
-        return self._item(index, [texts[int(rng.integers(len(texts)))]], rng)
+        return self._read(self._wanted(key))
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[Item] | list[Failure]:
+    def __getitems__(self, keys: Sequence[Key]) -> list[Item | Lost] | list[Failure]:
         """What a DataLoader calls for a batch: an error the user can mend becomes an item."""
         try:
-            return [self[key] for key in keys]
+            return [entry for key in keys for entry in self._tries(key)]
         except CenterCLIPError as error:
             return [Failure(error)]
 
-    def collate(self, items: Sequence[Item | Failure]) -> Batch | Failure:
+    def collate(self, items: Sequence[Item | Lost | Failure]) -> Loaded | Failure:
         """Items to a batch; captions are encoded here, in the loader's process."""
         good: list[Item] = []
+        lost: list[Lost] = []
         for item in items:
             if isinstance(item, Failure):
                 return item
-            good.append(item)
+            if isinstance(item, Lost):
+                lost.append(item)
+            else:
+                good.append(item)
+        if not good:
+            return Failure(self.nothing_left(lost)) if self.training else Loaded(None, lost)
         text_ids = [text for item in good for text in item.text_ids]
         try:
             input_ids, attention_mask = self.tokenizer([self._captions[text] for text in text_ids])
         except CenterCLIPError as error:
             return Failure(error)
-        return Batch(
+        batch = Batch(
             frames=torch.stack([item.frames for item in good]),
             frame_mask=torch.stack([item.frame_mask for item in good]),
             video_ids=torch.tensor([item.video for item in good], dtype=torch.int64),
@@ -146,33 +179,67 @@ class VideoCaptionDataset(Dataset[Item]):
             text_ids=torch.tensor(text_ids, dtype=torch.int64),
             video_of_text=torch.tensor([self._video_of_text[text] for text in text_ids], dtype=torch.int64),
         )
+        return Loaded(batch, lost)
 
-    def _rng(self, key: Key) -> np.random.Generator:
+    def _tries(self, key: Key) -> Iterator[Item | Lost]:
+        """The item; or, where the policy is not to raise, those that could not be read and perhaps another one."""
+        resample = self.training and self.on_bad_video == "resample"
+        lost: list[Lost] = []
+        for number in range(_TRIES if resample else 1):
+            wanted = self._wanted(key, number)
+            if wanted.video in self.lost:
+                lost.append(Lost(wanted.video, self.lost[wanted.video]))
+                continue
+            try:
+                yield self._read(wanted)
+                break
+            except VideoError as error:
+                if self.on_bad_video == "error":
+                    raise
+                lost.append(Lost(wanted.video, error.reason))
+        else:
+            if resample:
+                raise self.nothing_left(lost)
+        yield from lost
+
+    def nothing_left(self, lost: Sequence[Lost]) -> DataError:
+        """The error where all of these could not be read, and nothing else is there."""
+        return DataError(
+            "\n".join(
+                [
+                    f"none of {len(lost)} videos in a row can be read:",
+                    *(f"  {self.reader.names[video]}: {reason}" for video, reason in lost[:3]),
+                ]
+            ),
+            "so many at once are not single bad files: see whether the disk or share they are on is still there",
+        )
+
+    def _wanted(self, key: Key, number: int = 0) -> _Wanted:
+        """The video of a key, and what of it; with a number above 0 the video that takes its place."""
+        index, epoch = (key, 0) if isinstance(key, int) else key
+        if not self.training:
+            return _Wanted(index, self._texts_of_video[index], np.random.default_rng([self.seed, index]))
         if isinstance(key, int):
-            return np.random.default_rng(int(torch.randint(2**62, ())))
-        index, epoch = key
-        return np.random.default_rng([self.seed, epoch, index])
+            rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        else:
+            rng = np.random.default_rng([self.seed, epoch, index, *([number] if number else [])])
+        if number:
+            index = int(rng.integers(len(self)))
+        if self.captions == "all":
+            return _Wanted(self._video_of_text[index], [index], rng)
+        texts = self._texts_of_video[index]
+        return _Wanted(index, [texts[int(rng.integers(len(texts)))]], rng)
 
-    def _item(self, video: int, text_ids: list[int], rng: np.random.Generator | None) -> Item:
-        def choose(available: int) -> list[int]:
-            if rng is None or self.sampling == "uniform":
-                indices = uniform_indices(available, self.num_frames)
-            else:
-                indices = segment_random_indices(available, self.num_frames, rng)
-            return indices[: real_frames(available, self.num_frames)]  # the repeated last frame is added below
-
-        start, end = (None if np.isnan(second) else float(second) for second in self._spans[video])
-        self._note(video)
+    def _read(self, wanted: _Wanted) -> Item:
+        self._note(wanted.video)
         try:
-            frames = resize_and_crop(read_frames(self.paths[video], choose, start, end), self.image_size)
+            frames, mask = read_clip(self.reader, wanted.video, self.num_frames, self.sampling, self.order, wanted.rng)
         finally:
             self._note(-1)
-        real = len(frames)
-        last = frames[-1:].expand(self.num_frames - real, -1, -1, -1)
-        mask = torch.arange(self.num_frames) < real
-        return Item(torch.cat([frames, last]), mask, video, list(text_ids))
+        return Item(frames, mask, wanted.video, list(wanted.text_ids))
 
     def _note(self, video: int) -> None:
         worker = get_worker_info()
         if worker is not None and self.busy is not None:
-            self.busy[worker.id] = video
+            self.busy[worker.id, 1] = time.monotonic()
+            self.busy[worker.id, 0] = video

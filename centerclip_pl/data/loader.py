@@ -1,44 +1,53 @@
-"""A DataLoader whose errors name the file, and the sampler that makes training reproducible."""
+"""A DataLoader whose errors name the file, and that outlives decoders which hang or crash."""
 
 from __future__ import annotations
 
-import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.data.distributed import DistributedSampler
 
 from centerclip_pl.cores import usable_cores
-from centerclip_pl.data.dataset import Failure, VideoCaptionDataset
+from centerclip_pl.data.dataset import Failure, Lost, VideoCaptionDataset
+from centerclip_pl.data.sampler import EpochSampler
 from centerclip_pl.errors import DataError, VideoError
 
 _TIMED_OUT, _DIED = "DataLoader timed out", "DataLoader worker"  # how torch's messages begin
 _POLL = 2.0  # seconds
+# How a decoder dies of a file; SIGKILL and SIGBUS are how it dies of too little memory.
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 _T = TypeVar("_T")
 
 
-class EpochSampler(DistributedSampler[Any]):
-    """Shuffled ``(index, epoch)`` keys, this process's share of them.
+class _Batches:
+    """The keys of each batch, from some batch on.
 
-    The order follows from seed and epoch alone, so a run that resumes at epoch 3 sees what an uninterrupted run saw.
-    Lightning calls ``set_epoch`` before each epoch and, because this is a ``DistributedSampler``, puts no other in its
-    place. What does not divide evenly among the processes is left out of the epoch.
+    Args:
+        sampler: the loader's batch sampler; in prediction that is a wrapper of Lightning's own.
     """
 
-    def __init__(self, dataset: VideoCaptionDataset, num_replicas: int, rank: int, seed: int) -> None:
-        super().__init__(dataset, num_replicas, rank, shuffle=True, seed=seed, drop_last=True)
-        self.batches_done: Callable[[], int] = lambda: 0
-        """Asked once, when a resumed run begins: how many batches of the epoch each process had trained on."""
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
         self.skip = 0
-        """Keys of this process to leave out at the beginning of the epoch."""
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return ((index, self.epoch) for index in islice(super().__iter__(), self.skip, None))
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        return islice(iter(self._sampler), self.skip, None)
+
+
+class _CulpritError(Exception):
+    """A process that reads videos hangs or crashed, on this video."""
+
+    def __init__(self, lost: Lost) -> None:
+        super().__init__(lost)
+        self.lost = lost
 
 
 class VideoLoader(DataLoader[Any]):
@@ -48,9 +57,20 @@ class VideoLoader(DataLoader[Any]):
 
     A run that resumes within an epoch goes on behind the last batch that was trained on: Lightning keeps the state of
     a loader that has :meth:`state_dict`, and gives it back where an epoch was not finished.
+
+    Where the dataset does not raise for bad videos, a decoder that hangs or crashes is no reason to end: its process
+    is killed, the video counts as lost, and new processes go on with the batch that was being waited for.
     """
 
     _resumes = False
+    _batches: _Batches | None = None
+
+    @property
+    def _index_sampler(self) -> _Batches:  # what torch's iterators take their keys from
+        if self._batches is None:
+            assert self.batch_sampler is not None
+            self._batches = _Batches(self.batch_sampler)
+        return self._batches
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: a loader knows what it handed out, not what became of it. How many batches were trained on, prefetched
@@ -64,29 +84,61 @@ class VideoLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # a generator, where torch says its own iterator
         # Nothing of this runs before the first batch is asked for: Lightning asks for an iterator before it sets the
         # epoch and restores its progress.
+        done = 0
         if isinstance(self.sampler, EpochSampler):
-            assert self.batch_size is not None
-            self.sampler.skip = self.sampler.batches_done() * self.batch_size if self._resumes else 0
+            done = self.sampler.batches_done() if self._resumes else 0
             self._resumes = False
-        batches = self._begin()
-        while (batch := self._patiently(lambda: next(batches, None))) is not None:
-            if isinstance(batch, Failure):
-                raise batch.error
-            yield batch
+        lost: list[Lost] = []
+        anything = done > 0
+        while True:
+            try:
+                batches = self._begin(done)
+                while (loaded := self._patiently(lambda: next(batches, None))) is not None:  # noqa: B023  # called at once
+                    if isinstance(loaded, Failure):
+                        raise loaded.error
+                    done += 1
+                    lost += loaded.lost
+                    self._videos.lost.update(loaded.lost)
+                    if loaded.batch is not None:
+                        anything = True
+                        yield loaded.batch
+                break
+            except _CulpritError as culprit:
+                self._videos.lost.update([culprit.lost])
+                self._end_processes()
+        if lost and not anything:
+            raise self._videos.nothing_left(lost)
 
-    def _begin(self) -> Iterator[Any]:
-        """torch's iterator over a new epoch."""
+    def _begin(self, skip: int) -> Iterator[Any]:
+        """torch's iterator over a new epoch, from this batch on."""
         last: Any = self._iterator
-        if last is None:
-            return super().__iter__()
-        # The processes live on, and torch has them finish what they were given in the last epoch, which may have been
-        # left early (the sanity check, limit_train_batches). That takes as long as decoding does.
-        get = last._get_data
-        last._get_data = lambda: self._patiently(get)
+        self._index_sampler.skip = skip
         try:
-            return super().__iter__()
+            if last is None:
+                begun = super().__iter__()
+                if self.num_workers:
+                    _leave_dead_processes_to_the_wait(begun)
+                return begun
+            # The processes live on, and torch has them finish what they were given in the last epoch, which may have
+            # been left early (the sanity check, limit_train_batches). That takes as long as decoding does.
+            get = last._get_data
+            last._get_data = lambda: self._patiently(get)
+            try:
+                return super().__iter__()
+            finally:
+                del last._get_data
         finally:
-            del last._get_data
+            self._index_sampler.skip = 0
+
+    def _end_processes(self) -> None:
+        """Kill the processes; the next epoch, or the rest of this one, gets new ones."""
+        last: Any = self._iterator
+        self._iterator = None
+        last._shutdown_workers()  # waits some seconds for each, then terminates it
+        for process in last._workers:
+            process.kill()
+        assert self._videos.busy is not None
+        self._videos.busy[:, 0] = -1
 
     def _patiently(self, get: Callable[[], _T]) -> _T:
         """Call what waits for a loader's process.
@@ -98,8 +150,32 @@ class VideoLoader(DataLoader[Any]):
             try:
                 return get()
             except RuntimeError as error:
-                if _TIMED_OUT not in str(error) or time.monotonic() > deadline:
-                    raise self._explained(error) from error
+                if _TIMED_OUT in str(error) and time.monotonic() <= deadline:
+                    continue
+                self._blame(error)
+                raise self._explained(error) from error
+
+    def _blame(self, error: RuntimeError) -> None:
+        """
+        Raises:
+            _CulpritError: the dataset does not raise for bad videos, and this is about one.
+        """
+        dataset, last = self._videos, cast("Any", self._iterator)
+        if dataset.on_bad_video == "error" or dataset.busy is None or last is None:
+            return
+        busy = [(int(video), since) for video, since in dataset.busy.tolist()]
+        if _TIMED_OUT in str(error):
+            # The one that has been at it for longest. Had none been at it for long, it were the disk that is slow.
+            video, since = min(
+                (entry for entry in busy if entry[0] >= 0), key=lambda entry: entry[1], default=(-1, 0.0)
+            )
+            if video >= 0 and time.monotonic() - since >= dataset.patience / 2:
+                reason = f"was not decoded within {dataset.patience:g} s, and its process was killed"
+                raise _CulpritError(Lost(video, reason)) from error
+        for process, (video, _) in zip(last._workers, busy, strict=True):
+            if video >= 0 and process.exitcode is not None and -process.exitcode in _CRASHES:
+                name = signal.Signals(-process.exitcode).name
+                raise _CulpritError(Lost(video, f"crashes the decoder ({name})")) from error
 
     @property
     def _videos(self) -> VideoCaptionDataset:
@@ -111,8 +187,8 @@ class VideoLoader(DataLoader[Any]):
         text, dataset = str(error), self._videos
         if _TIMED_OUT not in text and _DIED not in text:
             return error
-        busy = [] if dataset.busy is None else sorted({int(video) for video in dataset.busy if video >= 0})
-        paths = [dataset.paths[video] for video in busy]
+        busy = [] if dataset.busy is None else sorted({int(video) for video in dataset.busy[:, 0] if video >= 0})
+        paths = [dataset.reader.names[video] for video in busy]
         if _TIMED_OUT in text:
             reason = f"no batch came within {dataset.patience:g} s, so its decoding hangs"
             advice = "re-encode or remove the file; where the disk is only slow, raise --data.loader_timeout"
@@ -126,6 +202,16 @@ class VideoLoader(DataLoader[Any]):
             return VideoError(paths[0], reason, advice)
         names = "one of these files" if paths else "some file"
         return DataError(f"{names}: {reason}" + "".join(f"\n  {path}" for path in paths), advice)
+
+
+def _leave_dead_processes_to_the_wait(iterator: Any) -> None:
+    """Keep torch's handler of SIGCHLD from raising about this iterator's processes wherever the training happens to be.
+
+    The wait for a batch looks after them, every few seconds, and there the error has a meaning.
+    """
+    if getattr(iterator, "_worker_pids_set", False):
+        torch._C._remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
 
 
 def video_loader(
@@ -148,7 +234,7 @@ def video_loader(
         sampler: keys, for training.
     """
     dataset.patience = timeout
-    dataset.busy = torch.full((num_workers,), -1, dtype=torch.int64).share_memory_() if num_workers else None
+    dataset.busy = torch.full((num_workers, 2), -1, dtype=torch.float64).share_memory_() if num_workers else None
     return VideoLoader(
         dataset,
         batch_size=batch_size,
@@ -169,10 +255,3 @@ def default_workers(local_processes: int = 1) -> int:
     """
     available = usable_cores()
     return max(1, min(8, available // max(1, local_processes) - 1))
-
-
-def seed_of_run(world_size: int) -> int:
-    """That of ``seed_everything``; without it torch's own, or 0 where several processes must agree."""
-    if "PL_GLOBAL_SEED" in os.environ:
-        return int(os.environ["PL_GLOBAL_SEED"])
-    return 0 if world_size > 1 else torch.initial_seed() % 2**32

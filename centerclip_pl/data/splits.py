@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch.distributed as dist
 
-from centerclip_pl.data.bad_videos import BadVideo, bad_videos_error, find_bad_videos
-from centerclip_pl.data.captions import hold_out, without_videos
+from centerclip_pl.data.bad_videos import BadVideo, bad_videos_error, find_bad_clips, find_bad_videos
+from centerclip_pl.data.captions import hold_out, video_list, without_videos
 from centerclip_pl.errors import DataError
 from centerclip_pl.video.decode import MISSING
 
@@ -29,8 +30,9 @@ class Splits:
     def __init__(self, source: RetrievalDataModule) -> None:
         self._source = source
         self._published: dict[str, pd.DataFrame] | None = None
-        self._usable: dict[str, pd.DataFrame] = {}
+        self._used: dict[str, pd.DataFrame] = {}
         self._bad: dict[str, list[BadVideo]] = {}
+        self._lost: dict[str, dict[int, str]] = {}
 
     def names(self) -> list[str]:
         """The splits that the dataset has, a held-out validation split included."""
@@ -47,27 +49,48 @@ class Splits:
             needed = names if stage is None else ["train", "val", *(name for name in names if name == "test")]
         return [*needed, "test"] if and_test and "test" not in needed else needed
 
+    def published(self) -> dict[str, pd.DataFrame]:
+        """All captions by split, of videos that can be used or not."""
+        return {split: table.copy() for split, table in self._read().items()}
+
     def table(self, split: str) -> pd.DataFrame:
-        """The usable captions of a split, indexed 0, 1, ..."""
+        """The captions of a split that are used, indexed 0, 1, ..."""
         self.require([split])
-        return self._usable[split]
+        return self._used[split]
+
+    def lost(self, split: str) -> dict[int, str]:
+        """The videos of :meth:`table`, by row, that cannot be read, and why. Loaders add to it."""
+        self.require([split])
+        return self._lost[split]
 
     def bad_videos(self) -> list[BadVideo]:
-        """The videos that were dropped, over all splits checked so far."""
-        return [video for videos in self._bad.values() for video in videos]
+        """The videos that cannot be used, over all splits checked so far."""
+        return [video for split in self._used for video in self._bad_of(split)]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Videos and texts in use, and videos dropped as missing or broken, for each split checked so far."""
+        """Videos and texts in use, and videos not in use as missing or broken, for each split checked so far."""
         counts = {}
-        for split, table in self._usable.items():
-            missing = sum(video["reason"] == MISSING for video in self._bad[split])
+        for split, table in self._used.items():
+            bad = self._bad_of(split)
+            good = without_videos(table, {video["video_id"] for video in bad})
+            missing = sum(video["reason"] == MISSING for video in bad)
             counts[split] = {
-                "videos": int(table["video_id"].nunique()),
-                "texts": len(table),
+                "videos": int(good["video_id"].nunique()),
+                "texts": len(good),
                 "missing": missing,
-                "broken": len(self._bad[split]) - missing,
+                "broken": len(bad) - missing,
             }
         return counts
+
+    def share(self) -> None:
+        """Put together what the processes could not read. All of them must call it."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return
+        everyone: list[dict[str, dict[int, str]]] = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(everyone, self._lost)
+        for lost in everyone:
+            for split, videos in lost.items():
+                self._lost.setdefault(split, {}).update(videos)
 
     def require(self, splits: Sequence[str]) -> None:
         """Have these splits read and checked, or change nothing.
@@ -82,18 +105,40 @@ class Splits:
                     f"{source.root}: the dataset has no {split} split; it has {', '.join(published)}",
                     source.without_split(split),
                 )
-        new = {split: published[split] for split in splits if split not in self._usable}
+        new = {split: published[split] for split in splits if split not in self._used}
         if not new:
             return
-        found = find_bad_videos(new, source.root, source.check_timeout)
+        found = self._find_bad(new)
         bad = {split: [video for video in found if video["split"] == split] for split in new}
         videos = {split: table["video_id"].nunique() for split, table in new.items()}
         nothing_left = any(len(bad[split]) == videos[split] for split in new)
         if found and (nothing_left or source.on_bad_video == "error"):
-            raise bad_videos_error(found, sum(videos.values()), source.next_step)
+            raise bad_videos_error(found, sum(videos.values()), source.files_step)
         for split, table in new.items():
+            reasons = {video["video_id"]: video["reason"] for video in bad[split]}
+            self._lost[split] = {}
+            if split == "train" and source.on_bad_video == "resample":  # they keep their place in the epoch
+                rows = enumerate(video_list(table)["video_id"])
+                self._lost[split] = {row: reasons[video_id] for row, video_id in rows if video_id in reasons}
+                bad[split] = []
             self._bad[split] = bad[split]
-            self._usable[split] = without_videos(table, {video["video_id"] for video in bad[split]})
+            self._used[split] = without_videos(table, {video["video_id"] for video in bad[split]})
+
+    def _find_bad(self, tables: dict[str, pd.DataFrame]) -> list[BadVideo]:
+        source = self._source
+        if source.cache is not None:
+            return find_bad_clips(tables, source.cache, source.image_size, source.fps)
+        return find_bad_videos(tables, source.prepared or source.root, source.check_timeout)
+
+    def _bad_of(self, split: str) -> list[BadVideo]:
+        """What the check found, and what could not be read later."""
+        bad = list(self._bad[split])
+        if self._lost[split]:
+            videos = video_list(self._used[split])
+            for row, reason in sorted(self._lost[split].items()):
+                video = {name: str(videos.loc[row, name]) for name in ("video_id", "path")}
+                bad.append(BadVideo(video_id=video["video_id"], path=video["path"], reason=reason, split=split))
+        return bad
 
     def _read(self) -> dict[str, pd.DataFrame]:
         """The tables as published, with a validation split; read once."""
@@ -102,6 +147,12 @@ class Splits:
         source = self._source
         _check_folder(source.root, source.next_step)
         tables = source.tables()
+        if source.prepared is not None:
+            from centerclip_pl.data.preparing import prepared_path
+
+            _check_folder(source.prepared, source.files_step, "of prepared videos")
+            for table in tables.values():
+                table["path"] = [str(prepared_path(source.prepared, source.root, path)) for path in table["path"]]
         for split in ("val", "test"):
             _check_disjoint(source.root, tables, "train", split)
         if source.select_on_test:
@@ -118,10 +169,10 @@ class Splits:
         return tables
 
 
-def _check_folder(root: Path, next_step: str) -> None:
-    if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise DataError(f"the folder of the dataset, {root}, {what}", next_step)
+def _check_folder(folder: Path, next_step: str, kind: str = "of the dataset") -> None:
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"the folder {kind}, {folder}, {what}", next_step)
 
 
 def _check_disjoint(root: Path, tables: dict[str, pd.DataFrame], one: str, other: str) -> None:

@@ -15,12 +15,13 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from typing_extensions import override
 
+from centerclip_pl.training.bad_videos import BadVideoTable
 from centerclip_pl.training.cost import MEBIBYTE, Cost, measure_cost
 from centerclip_pl.training.examples import ExampleTable
 from centerclip_pl.training.results import Counts, Results, Selection, make_results, write_results
 from centerclip_pl.training.selection import describe_selection
 
-__all__ = ["ExampleTable", "ReportedData", "ResultsWriter", "ThroughputLogger"]
+__all__ = ["BadVideoTable", "ExampleTable", "ReportedData", "ResultsWriter", "ThroughputLogger"]
 
 
 class ThroughputLogger(Callback):
@@ -86,6 +87,9 @@ class ReportedData(Protocol):
     @property
     def bad_videos(self) -> list[Any]:
         """Of each video left out ``video_id``, ``path``, ``reason`` and ``split``."""
+
+    def share_bad_videos(self) -> None:
+        """Let every process know what the others could not read."""
 
     def protocol(self, split: str) -> str:
         """What figures on this split may be compared with."""
@@ -156,9 +160,10 @@ class ResultsWriter(Callback):
 
     @override
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = cast(ReportedData, cast(Any, trainer).datamodule)
+        data.share_bad_videos()
         if not trainer.is_global_zero:
             return
-        data = cast(ReportedData, cast(Any, trainer).datamodule)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
         selection = self.selection or describe_selection(trainer, "test" if data.select_on_test else None)
         self.results = make_results(

@@ -31,6 +31,10 @@ class SearchableData(Protocol):
     def videos(self, split: str) -> list[str]:
         """The ids of the videos."""
 
+    @property
+    def bad_videos(self) -> list[Any]:
+        """``video_id`` and ``split`` of the videos that could not be read."""
+
 
 class Example(NamedTuple):
     """A query and what was found for it."""
@@ -82,8 +86,11 @@ class ExampleTable(Callback):
         """The examples, evenly spread over the texts of the test split."""
         captions, videos = data.captions("test"), data.videos("test")
         rows = {video_id: row for row, video_id in enumerate(videos)}
-        texts = np.unique(np.linspace(0, len(captions) - 1, min(self.queries, len(captions))).round().astype(int))
-        best = min(self.best, len(videos))
+        lost = {video["video_id"] for video in data.bad_videos if video["split"] == "test"} & rows.keys()
+        found = np.flatnonzero(~captions["video_id"].isin(lost))
+        places = np.linspace(0, len(found) - 1, min(self.queries, len(found))).round().astype(int)
+        texts = found[np.unique(places)]
+        best = min(self.best, len(videos) - len(lost))
         top: Tensor = cast(Any, pl_module).test_metrics.top(best, torch.as_tensor(texts))
         return [
             Example(str(captions["caption"].iloc[text]), rows[captions["video_id"].iloc[text]], found)

@@ -7,27 +7,35 @@ own process with it: the file is reported, and the next one gets a fresh process
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
-import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from multiprocessing.connection import wait
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from centerclip_pl.cores import usable_cores
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.video.child import Child
 from centerclip_pl.video.decode import MISSING
-from centerclip_pl.video.manifest import VideoCheck, load_manifest, save_manifest
+from centerclip_pl.video.manifest import (
+    Clip,
+    ClipCheck,
+    ClipChecks,
+    VideoCheck,
+    Wanted,
+    load_clips,
+    load_manifest,
+    save_clips,
+    save_manifest,
+)
 
 _WORKER = (sys.executable, "-m", "centerclip_pl.video.check_worker")
-_START_LIMIT = 120.0  # seconds for a process to import its libraries; generous, for cold network file systems
+_NO_CLIPS = Wanted(1)
+_SAVE_EVERY = 60.0  # seconds
 _FILES_A_WORKER = 16  # a process costs about 0.3 s, a small file about 5 ms
 
 
@@ -55,15 +63,73 @@ def check_videos(
         ConfigError: ``timeout`` or ``workers`` is not positive.
         RuntimeError: the processes cannot start at all.
     """
+    return _check({str(path): [] for path in paths}, root, _NO_CLIPS, timeout, workers, progress)[0]
+
+
+def check_clips(
+    clips: Iterable[Clip],
+    root: str | Path,
+    wanted: Wanted,
+    *,
+    timeout: float = 30.0,
+    workers: int | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, VideoCheck], dict[Clip, str | None]]:
+    """As :func:`check_videos`, and decode the first, middle and last of the frames that evaluation takes of each clip.
+
+    Args:
+        clips: files, or parts of them.
+        root: the folder of the dataset, beside which the results are kept.
+        wanted: which frames of a clip evaluation takes.
+        timeout: seconds that one file, and each part of it, may take.
+        workers: processes; as for :func:`check_videos`.
+        progress: as for :func:`check_videos`.
+
+    Returns:
+        The verdict on each file, as :func:`check_videos` gives it; and for each clip its problem or that of its file,
+        or None.
+
+    Raises:
+        ConfigError: ``timeout`` or ``workers`` is not positive.
+        RuntimeError: the processes cannot start at all.
+    """
+    clips_of: dict[str, list[Clip]] = {}
+    for clip in dict.fromkeys(clips):
+        clips_of.setdefault(clip.path, []).append(clip)
+    return _check(clips_of, root, wanted, timeout, workers, progress)
+
+
+class _Task(NamedTuple):
+    """What is to be found out about one file."""
+
+    entry: VideoCheck
+    is_known: bool
+    clips: tuple[Clip, ...]
+
+
+class _Answer(NamedTuple):
+    entry: VideoCheck
+    clips: dict[Clip, dict[str, Any]]
+
+
+def _check(
+    clips_of: Mapping[str, Sequence[Clip]],
+    root: str | Path,
+    wanted: Wanted,
+    timeout: float,
+    workers: int | None,
+    progress: bool,
+) -> tuple[dict[str, VideoCheck], dict[Clip, str | None]]:
     if timeout <= 0:
         raise ConfigError(f"check_timeout={timeout:g}: must be positive", "use a number of seconds, e.g. 30")
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers}: at least one process is needed")
     known = load_manifest(root)
+    known_clips: ClipChecks = load_clips(root) if any(clips_of.values()) else {}
     results: dict[str, VideoCheck] = {}
-    todo: list[VideoCheck] = []
-    wanted = list(dict.fromkeys(str(path) for path in paths))
-    for path in wanted:
+    problems: dict[Clip, str | None] = {}
+    todo: list[_Task] = []
+    for path, clips in clips_of.items():
         try:
             status = Path(path).stat()
         except OSError as error:
@@ -71,41 +137,70 @@ def check_videos(
             reason = MISSING if missing else f"cannot be opened: {error.strerror}"
             results[path] = VideoCheck(path, problem=reason)  # never kept: a file that appears is looked at
             continue
-        before = known.get(str(Path(path).absolute()))
-        if before is not None and before.still_holds(status.st_size, status.st_mtime_ns, timeout):
-            results[path] = before._replace(path=path)
-        else:
-            todo.append(VideoCheck(path, status.st_size, status.st_mtime_ns))
+        entry, absolute, waiting = VideoCheck(path, status.st_size, status.st_mtime_ns), str(Path(path).absolute()), []
+        before = known.get(absolute)
+        is_known = before is not None and before.still_holds(entry.size, entry.mtime_ns, timeout)
+        if before is not None and is_known:
+            results[path] = entry = before._replace(path=path)
+        for clip in clips if entry.problem is None else ():
+            seen = known_clips.get((clip._replace(path=absolute), wanted))
+            if seen is not None and seen.still_holds(entry.size, entry.mtime_ns, timeout):
+                problems[clip] = seen.problem
+            else:
+                waiting.append(clip)
+        if waiting or not is_known:
+            todo.append(_Task(entry, is_known, tuple(waiting)))
+
+    def take(answer: _Answer) -> None:
+        entry = results[answer.entry.path] = answer.entry
+        absolute = str(Path(entry.path).absolute())
+        known[absolute] = entry
+        for clip, verdict in answer.clips.items():
+            problems[clip] = verdict["problem"]
+            kept = clip._replace(path=absolute)
+            known_clips[kept, wanted] = ClipCheck(kept, wanted, entry.size, entry.mtime_ns, **verdict)
+
+    def save() -> None:
+        save_manifest(root, known)
+        if known_clips:
+            save_clips(root, known_clips)
+
     if todo:
         if workers is None:
             workers = min(usable_cores(), 16)
-        new: dict[str, VideoCheck] = {}
         try:
-            _check_all(todo, timeout, min(workers, -(-len(todo) // _FILES_A_WORKER)), progress, new)
+            _ask_all(todo, wanted, timeout, min(workers, -(-len(todo) // _FILES_A_WORKER)), progress, take, save)
         finally:  # what is known when the user interrupts need not be found out again
-            save_manifest(root, {**known, **{str(Path(path).absolute()): check for path, check in new.items()}})
-        results.update(new)
-    return {path: results[path] for path in wanted}
+            save()
+    for path, clips in clips_of.items():  # without its file no part of it can be used
+        problems.update((clip, results[path].problem) for clip in clips if results[path].problem is not None)
+    return {path: results[path] for path in clips_of}, problems
 
 
-def _check_all(
-    todo: Sequence[VideoCheck], timeout: float, workers: int, progress: bool, results: dict[str, VideoCheck]
+def _ask_all(
+    todo: Sequence[_Task],
+    wanted: Wanted,
+    timeout: float,
+    workers: int,
+    progress: bool,
+    take: Callable[[_Answer], None],
+    save: Callable[[], None],
 ) -> None:
-    """Share the files out among ``workers`` threads, each with a process of its own; fill ``results`` by path."""
-    pending: queue.SimpleQueue[VideoCheck] = queue.SimpleQueue()
-    for entry in todo:
-        pending.put(entry)
-    done: queue.SimpleQueue[VideoCheck | Exception] = queue.SimpleQueue()
+    """Share the files out among ``workers`` threads, each with a process of its own; hand each answer to ``take``."""
+    pending: queue.SimpleQueue[_Task] = queue.SimpleQueue()
+    for task in todo:
+        pending.put(task)
+    done: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
     stop = threading.Event()
 
     def serve(child: Child) -> None:
         try:
             while not stop.is_set():
                 try:
-                    entry = pending.get_nowait()
+                    task = pending.get_nowait()
                 except queue.Empty:
                     return
-                done.put(entry._replace(**child.ask(entry.path, timeout)))
+                done.put(_ask(child, task, wanted, timeout, stop))
         except Exception as error:  # handed to the caller's thread, which raises it
             done.put(error)
         finally:
@@ -115,12 +210,16 @@ def _check_all(
     threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
     for thread in threads:
         thread.start()
+    saved = time.monotonic()
     try:
         for _ in tqdm(todo, desc="checking videos", unit="file", disable=None if progress else True):
-            result = done.get()
-            if isinstance(result, Exception):
-                raise result
-            results[result.path] = result
+            answer = done.get()
+            if isinstance(answer, Exception):
+                raise answer
+            take(answer)
+            if time.monotonic() - saved > _SAVE_EVERY:  # a job that is killed leaves no time for it
+                save()
+                saved = time.monotonic()
     finally:
         stop.set()
         for child in children:
@@ -129,72 +228,24 @@ def _check_all(
             thread.join()
 
 
-class Child:
-    """One checking process, started when first asked and again after each death.
-
-    Args:
-        command: the program; see :mod:`centerclip_pl.video.check_worker` for what it must answer.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self.command = list(command)
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, path: str, timeout: float) -> dict[str, Any]:
-        """The worker's answer about one file; a hang or a crash is an answer too.
-
-        Raises:
-            RuntimeError: the process cannot be started.
-        """
-        process = self.process or self._start()
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died; what there is to say about that is said below
-            process.stdin.write(json.dumps(path).encode() + b"\n")
-        line = _line(process, timeout)
-        if line is None:
-            self.kill()
-            return {"problem": f"was not decoded within {timeout:g} s", "timeout": timeout}
-        if not line.endswith(b"\n"):
-            self.kill()
-            return {"problem": f"crashes the decoder (exit status {process.returncode})"}
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def interrupt(self) -> None:
-        """From another thread: make a pending :meth:`ask` return at once."""
-        if (process := self.process) is not None:
-            process.kill()
-
-    def kill(self) -> None:
-        """End the process, whatever it does, and release its pipes."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        # The child finds this package and its libraries where this process found them.
-        search_path = os.pathsep.join(entry for entry in sys.path if entry)
-        self.process = process = subprocess.Popen(
-            self.command,
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": search_path},
-        )
-        line = _line(process, _START_LIMIT) or b""
-        greeting = json.loads(line) if line.endswith(b"\n") else {"fatal": "it ended, or said nothing"}
-        if "ready" not in greeting:
-            self.kill()
-            command = " ".join(self.command)
-            raise RuntimeError(f"the process that checks videos cannot start: {greeting['fatal']}; try: {command}")
-        return process
+def _ask(child: Child, task: _Task, wanted: Wanted, timeout: float, stop: threading.Event) -> _Answer:
+    entry, is_known = task.entry, task.is_known
+    verdicts: dict[Clip, dict[str, Any]] = {}
+    # A clip that is a whole file is looked at together with it, in one go.
+    clips = sorted(task.clips, key=lambda clip: not _is_file(clip, wanted))
+    if clips and _is_file(clips[0], wanted):
+        fresh = VideoCheck(entry.path, entry.size, entry.mtime_ns)
+        entry, is_known = fresh._replace(**child.ask({"path": entry.path, **wanted._asdict()}, timeout)), True
+        verdicts[clips.pop(0)] = {"problem": entry.problem, "timeout": entry.timeout}
+    if not is_known:
+        entry = entry._replace(**child.ask(entry.path, timeout))
+    for clip in clips if entry.problem is None else ():
+        if stop.is_set():
+            break
+        answer = child.ask({**clip._asdict(), **wanted._asdict()}, timeout)
+        verdicts[clip] = {"problem": answer["problem"], "timeout": answer.get("timeout")}
+    return _Answer(entry, verdicts)
 
 
-def _line(process: subprocess.Popen[bytes], timeout: float) -> bytes | None:
-    """What the process says next; not a whole line if it died, None if it says nothing for ``timeout`` seconds."""
-    assert process.stdout is not None
-    if not wait([process.stdout.fileno()], timeout):
-        return None
-    return process.stdout.readline()
+def _is_file(clip: Clip, wanted: Wanted) -> bool:
+    return clip.start is None and clip.end is None and wanted.fps is None

@@ -261,6 +261,96 @@ def test_bad_videos_are_dropped_counted_and_listed(
     assert data.tagged_texts("test") == {"order": [1, 2, 3]}
 
 
+def test_resampling_keeps_the_length_of_an_epoch(
+    make_data: Callable[..., Custom], corpus: Any, tmp_path: Path
+) -> None:
+    break_some(corpus)
+    data, model = make_data(on_bad_video="resample", batch_size=5), Seen()
+    run = trainer(tmp_path, max_epochs=2)
+    run.fit(model, data)
+    run.test(model, data, verbose=False)
+    assert data.counts() == {
+        "train": {"videos": 8, "texts": 24, "missing": 1, "broken": 1},
+        "val": {"videos": 3, "texts": 6, "missing": 0, "broken": 0},
+        "test": {"videos": 3, "texts": 8, "missing": 0, "broken": 1},
+    }
+    assert [(video["video_id"], video["split"]) for video in data.bad_videos] == [
+        ("train2.mp4", "train"),
+        ("train5.mp4", "train"),
+        ("test1.mp4", "test"),
+    ]
+    ids = joined(model.batches["train"], "video_ids")
+    assert len(ids) == 2 * 10
+    assert not {2, 5} & set(ids)
+    assert levels(model.batches["train"]) == ids  # the frames are those of the video that took the place
+    assert levels(model.batches["test"]) == [13, 15, 16]
+
+
+@pytest.mark.parametrize("policy", ["drop", "resample"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_breaks_after_the_check_is_counted_and_listed(
+    make_data: Callable[..., Custom], corpus: Any, tmp_path: Path, policy: str, workers: int
+) -> None:
+    data, model = make_data(on_bad_video=policy, num_workers=workers, batch_size=5), Seen()
+    data.check("fit", and_test=True)
+    (corpus.root / "train4.mp4").write_text("no longer a video")
+    (corpus.root / "test2.mp4").unlink()
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(model, data)
+    run.test(model, data, verbose=False)
+    assert len(joined(model.batches["train"], "video_ids")) == (9 if policy == "drop" else 10)
+    assert 4 not in joined(model.batches["train"], "video_ids")
+    assert levels(model.batches["test"]) == [13, 14, 16]
+    assert joined(model.batches["test"], "video_ids") == [0, 1, 3]
+    assert [(video["video_id"], video["split"], video["reason"]) for video in data.bad_videos] == [
+        ("train4.mp4", "train", "is not a video"),
+        ("test2.mp4", "test", "does not exist"),
+    ]
+    counts = data.counts()
+    assert counts["train"] == {"videos": 9, "texts": 27, "missing": 0, "broken": 1}
+    assert counts["test"] == {"videos": 3, "texts": 7, "missing": 1, "broken": 0}
+
+
+def test_processes_share_what_they_could_not_read(
+    make_data: Callable[..., Custom], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = make_data(on_bad_video="drop"), make_data(on_bad_video="drop")
+    for data in (first, second):
+        data.check("fit")
+    first._splits.lost("train")[3] = "is damaged"
+    second._splits.lost("train")[1] = "does not exist"
+
+    def gather(everyone: list[Any], own: Any) -> None:
+        everyone[:] = [first._splits._lost, second._splits._lost]
+
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    first.share_bad_videos()
+    assert [video["video_id"] for video in first.bad_videos] == ["train1.mp4", "train3.mp4"]
+    assert first.counts()["train"] == {"videos": 8, "texts": 24, "missing": 1, "broken": 1}
+
+
+def test_prepared_videos_take_the_place_of_the_published_ones(
+    make_data: Callable[..., Custom], corpus: Any, tmp_path: Path
+) -> None:
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    for file in corpus.root.glob("*.mp4"):
+        if file.name != "train3.mp4":
+            file.rename(prepared / file.name)
+    data, model = make_data(videos=str(prepared), on_bad_video="drop"), Seen()
+    trainer(tmp_path, max_epochs=1).fit(model, data)
+    assert {Path(path).parent for path in data.captions("train")["path"]} == {prepared}
+    assert [video["path"] for video in data.bad_videos] == [str(prepared / "train3.mp4")]
+    with pytest.raises(DataError, match=r"train3\.mp4 \(train\): does not exist[\s\S]*centerclip data prepare custom"):
+        make_data(videos=str(prepared)).check("fit")
+    with pytest.raises(DataError, match=r"the folder of prepared videos, .*nowhere, does not exist"):
+        make_data(videos=str(tmp_path / "nowhere")).check("fit")
+    with pytest.raises(ConfigError, match="frames come from one of them"):
+        make_data(videos=str(prepared), cache=str(prepared))
+
+
 def test_a_split_is_never_dropped_whole(make_data: Callable[..., Custom], corpus: Any) -> None:
     for k in range(3):
         (corpus.root / f"val{k}.mp4").unlink()
@@ -349,8 +439,13 @@ def test_a_missing_tokenizer_is_found_before_training(make_data: Callable[..., C
         ("eval_batch_size", -2),
         ("image_size", 0),
         ("num_workers", -1),
-        ("on_bad_video", "resample"),
-        ("train_sampling", "head"),
+        ("on_bad_video", "ignore"),
+        ("train_sampling", "first"),
+        ("eval_sampling", "random"),
+        ("train_order", "backward"),
+        ("eval_order", "random"),
+        ("decoder", "opencv"),
+        ("fps", 0),
         ("captions_per_video", "some"),
         ("predict_split", "dev"),
         ("check_timeout", 0),
@@ -415,5 +510,5 @@ def test_options_are_found_by_the_command_line(corpus: Any) -> None:
     data = parser.instantiate(parser.parse_string(text + "    batch_size: 3\n")).data
     assert isinstance(data, Custom)
     assert (data.batch_size, data.eval_batch_size, data.val_videos) == (3, 3, 0.1)
-    with pytest.raises(Exception, match="resample"):
-        parser.parse_args(["--data=centerclip_pl.data.MSRVTT", "--data.on_bad_video=resample"])
+    with pytest.raises(Exception, match="ignore"):
+        parser.parse_args(["--data=centerclip_pl.data.MSRVTT", "--data.on_bad_video=ignore"])

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from centerclip_pl.data import dataset as dataset_module
+from centerclip_pl.data import frames as frames_module
 from centerclip_pl.data import loader as loader_module
 from centerclip_pl.data.captions import caption_table
 from centerclip_pl.data.dataset import VideoCaptionDataset
-from centerclip_pl.data.loader import EpochSampler, VideoLoader, default_workers, video_loader
+from centerclip_pl.data.frames import FileReader
+from centerclip_pl.data.loader import VideoLoader, default_workers, video_loader
+from centerclip_pl.data.sampler import EpochSampler
 from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import DataError, VideoError
 
@@ -30,20 +32,28 @@ def paths(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> li
 @pytest.fixture
 def make_loader(paths: list[Path], tokenizer_folder: str) -> Callable[..., VideoLoader]:
     def make(
-        training: bool = True, workers: int = 1, timeout: float = 60, seed: int = 1, files: Any = None
+        training: bool = True,
+        workers: int = 1,
+        timeout: float = 60,
+        seed: int = 1,
+        files: Any = None,
+        policy: Any = "error",
     ) -> VideoLoader:
         rows = [
             {"video_id": f"v{k}", "path": str(path), "caption": f"w{k} w{c}"}
             for k, path in enumerate(files or paths)
             for c in range(3)
         ]
+        table = caption_table(rows, "test")
         dataset = VideoCaptionDataset(
-            caption_table(rows, "test"),
+            table,
             CaptionTokenizer(tokenizer_folder, 5),
+            FileReader(table, image_size=16),
             num_frames=3,
-            image_size=16,
             training=training,
+            sampling="random" if training else "uniform",
             seed=seed,
+            on_bad_video=policy,
         )
         sampler = EpochSampler(dataset, 1, 0, seed) if training else None
         return video_loader(dataset, 2, num_workers=workers, timeout=timeout, pin_memory=False, sampler=sampler)
@@ -105,27 +115,17 @@ def test_a_resumed_epoch_begins_behind_what_was_done(make_loader: Callable[..., 
         assert len(loader) == 3
 
 
-def test_processes_resume_an_epoch_together(make_loader: Callable[..., VideoLoader]) -> None:
-    dataset = make_loader().dataset
-    assert isinstance(dataset, VideoCaptionDataset)
-    for rank in range(2):
-        sampler = EpochSampler(dataset, 2, rank, seed=1)
-        whole = list(sampler)
-        sampler.skip = 2
-        assert list(sampler) == whole[2:]
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_an_epoch_that_was_left_early_may_take_its_time_to_finish(
     make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch, training: bool
 ) -> None:
-    read_frames = dataset_module.read_frames
+    read_frames = frames_module.read_frames
 
-    def slow(path: str, *args: Any) -> torch.Tensor:
+    def slow(path: str, *args: Any, **options: Any) -> torch.Tensor:
         time.sleep(0.3)
-        return read_frames(path, *args)
+        return read_frames(path, *args, **options)
 
-    monkeypatch.setattr(dataset_module, "read_frames", slow)
+    monkeypatch.setattr(frames_module, "read_frames", slow)
     monkeypatch.setattr(loader_module, "_POLL", 0.1)  # a batch takes far longer
     loader = make_loader(training=training)
     loader.multiprocessing_context = "fork"
@@ -139,14 +139,14 @@ def test_an_epoch_that_was_left_early_may_take_its_time_to_finish(
 def test_an_epoch_that_was_left_early_and_hangs_names_the_file(
     make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_frames = dataset_module.read_frames
+    read_frames = frames_module.read_frames
 
-    def hang_on_one(path: str, *args: Any) -> torch.Tensor:
+    def hang_on_one(path: str, *args: Any, **options: Any) -> torch.Tensor:
         if path == str(paths[2]):
             time.sleep(6)
-        return read_frames(path, *args)
+        return read_frames(path, *args, **options)
 
-    monkeypatch.setattr(dataset_module, "read_frames", hang_on_one)
+    monkeypatch.setattr(frames_module, "read_frames", hang_on_one)
     monkeypatch.setattr(loader_module, "_POLL", 0.1)
     loader = make_loader(training=False, timeout=1)
     loader.multiprocessing_context = "fork"
@@ -173,14 +173,14 @@ def test_an_error_in_a_worker_keeps_its_class_file_and_next_step(
 def test_a_decoder_that_hangs_ends_in_an_error_that_names_the_file(
     make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_frames = dataset_module.read_frames
+    read_frames = frames_module.read_frames
 
-    def hang_on_one(path: str, *args: Any) -> torch.Tensor:
+    def hang_on_one(path: str, *args: Any, **options: Any) -> torch.Tensor:
         if path == str(paths[4]):
             time.sleep(6)
-        return read_frames(path, *args)
+        return read_frames(path, *args, **options)
 
-    monkeypatch.setattr(dataset_module, "read_frames", hang_on_one)  # workers are forked and inherit it
+    monkeypatch.setattr(frames_module, "read_frames", hang_on_one)  # workers are forked and inherit it
     loader = make_loader(training=False, timeout=2)
     loader.multiprocessing_context = "fork"
     with pytest.raises(VideoError) as caught:
@@ -193,10 +193,10 @@ def test_a_decoder_that_hangs_ends_in_an_error_that_names_the_file(
 def test_a_worker_that_dies_names_the_file(
     make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(path: str, *args: Any) -> torch.Tensor:
+    def die(path: str, *args: Any, **options: Any) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
 
-    monkeypatch.setattr(dataset_module, "read_frames", die)
+    monkeypatch.setattr(frames_module, "read_frames", die)
     loader = make_loader(training=False)
     loader.multiprocessing_context = "fork"
     with pytest.raises(DataError, match="the process that decodes it died") as caught:
@@ -207,12 +207,109 @@ def test_a_worker_that_dies_names_the_file(
 def test_other_errors_stay_what_they_are(
     make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: str, *args: Any) -> torch.Tensor:
+    def fail(path: str, *args: Any, **options: Any) -> torch.Tensor:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(dataset_module, "read_frames", fail)
+    monkeypatch.setattr(frames_module, "read_frames", fail)
     with pytest.raises(RuntimeError, match=r"^a defect$"):
         epoch_of(make_loader(training=False, workers=0), 0)
+
+
+Policy = pytest.mark.parametrize("policy", ["drop", "resample"])
+
+
+@Policy
+@pytest.mark.parametrize("training", [True, False])
+def test_a_decoder_that_hangs_is_killed_and_the_epoch_goes_on(
+    make_loader: Callable[..., VideoLoader],
+    paths: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    training: bool,
+) -> None:
+    read_frames = frames_module.read_frames
+
+    def hang_on_one(path: str, *args: Any, **options: Any) -> torch.Tensor:
+        if path == str(paths[2]):
+            time.sleep(600)
+        return read_frames(path, *args, **options)
+
+    usual = epoch_of(make_loader(training=training, workers=0), 0)
+    monkeypatch.setattr(frames_module, "read_frames", hang_on_one)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    loader = make_loader(training=training, workers=2, timeout=1, policy=policy)
+    loader.multiprocessing_context = "fork"
+    found = epoch_of(loader, 0)
+    dataset = loader.dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    assert list(dataset.lost) == [2]
+    assert "was not decoded within 1 s" in dataset.lost[2]
+    assert len(found) == len(usual)
+    for batch, before in zip(found, usual, strict=True):
+        ids, wanted = batch["video_ids"].tolist(), before["video_ids"].tolist()
+        if training and policy == "resample":
+            assert [new for new, old in zip(ids, wanted, strict=True) if old != 2] == [k for k in wanted if k != 2]
+            assert 2 not in ids
+        else:
+            assert ids == [k for k in wanted if k != 2]
+    started = time.monotonic()
+    assert len(epoch_of(loader, 1)) == len(usual)
+    assert time.monotonic() - started < 60  # it is not waited for again
+    for process in loader._iterator._workers:  # type: ignore[union-attr]
+        assert process.is_alive()
+
+
+@Policy
+def test_a_decoder_that_crashes_is_counted(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    read_frames = frames_module.read_frames
+
+    def crash_on_one(path: str, *args: Any, **options: Any) -> torch.Tensor:
+        if path == str(paths[3]):
+            os.kill(os.getpid(), signal.SIGABRT)
+        return read_frames(path, *args, **options)
+
+    monkeypatch.setattr(frames_module, "read_frames", crash_on_one)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    loader = make_loader(training=False, workers=2, policy=policy)
+    loader.multiprocessing_context = "fork"
+    batches = []
+    for batch in loader:
+        time.sleep(0.1)  # as a training step does, in which the process dies
+        batches.append(batch)
+    assert torch.cat([batch["video_ids"] for batch in batches]).tolist() == [0, 1, 2, 4, 5, 6]
+    dataset = loader.dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    assert dataset.lost == {3: "crashes the decoder (SIGABRT)"}
+
+
+@Policy
+def test_running_out_of_memory_is_not_blamed_on_a_video(
+    make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    def die(path: str, *args: Any, **options: Any) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(frames_module, "read_frames", die)
+    loader = make_loader(training=False, policy=policy)
+    loader.multiprocessing_context = "fork"
+    with pytest.raises(DataError, match="the process that decodes it died"):
+        epoch_of(loader, 0)
+
+
+def test_lost_videos_reach_the_main_process(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], broken_videos: dict[str, Path]
+) -> None:
+    files = [broken_videos["text"], broken_videos["empty"], *paths[:3]]
+    loader = make_loader(training=False, workers=1, files=files, policy="drop")
+    batches = epoch_of(loader, 0)
+    assert [batch["video_ids"].tolist() for batch in batches] == [[2, 3], [4]]  # a batch of nothing is left out
+    dataset = loader.dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    assert dataset.lost == {0: "is not a video", 1: "is empty (0 bytes)"}
+    with pytest.raises(DataError, match="none of 2 videos in a row can be read"):
+        epoch_of(make_loader(training=False, workers=0, files=files[:2], policy="drop"), 0)
 
 
 def test_default_workers(monkeypatch: pytest.MonkeyPatch) -> None:

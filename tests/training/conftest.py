@@ -62,6 +62,8 @@ class TinyData(L.LightningDataModule):
 
     train_dataloader = val_dataloader = test_dataloader = _loader
 
+    def share_bad_videos(self) -> None: ...
+
     def protocol(self, split: str) -> str:
         return f"tiny-{split}"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centerclip_pl.errors import ConfigError
-from centerclip_pl.video.sampling import real_frames, segment_random_indices, uniform_indices
+from centerclip_pl.video.sampling import (
+    frames_at,
+    head_indices,
+    real_frames,
+    reorder,
+    segment_random_indices,
+    tail_indices,
+    uniform_indices,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "uniform_sampling.json").read_text())
 frames = st.integers(1, 5000)
@@ -69,3 +78,81 @@ def test_impossible_numbers_are_refused(num_frames: int, clip_length: int) -> No
         uniform_indices(num_frames, clip_length)
     with pytest.raises(ConfigError):
         real_frames(num_frames, clip_length)
+
+
+@given(frames, wanted)
+def test_head_and_tail_are_the_first_and_the_last(num_frames: int, clip_length: int) -> None:
+    head, tail = head_indices(num_frames, clip_length), tail_indices(num_frames, clip_length)
+    if num_frames <= clip_length:
+        assert head == tail == uniform_indices(num_frames, clip_length)
+    else:
+        assert head == [*range(num_frames)][:clip_length]
+        assert tail == [*range(num_frames)][-clip_length:]
+
+
+@given(st.lists(st.integers(0, 100)), st.integers(0, 2**32))
+def test_orders(indices: list[int], seed: int) -> None:
+    assert reorder(indices, "forward") == indices
+    assert reorder(reorder(indices, "reverse"), "reverse") == indices
+    assert reorder(indices, "reverse")[:1] == indices[-1:]
+    shuffled = reorder(indices, "shuffle", np.random.default_rng(seed))
+    assert sorted(shuffled) == sorted(indices)
+    assert shuffled == reorder(indices, "shuffle", np.random.default_rng(seed))
+
+
+def test_shuffling_reaches_every_order() -> None:
+    rng = np.random.default_rng(0)
+    assert len({tuple(reorder([1, 2, 3], "shuffle", rng)) for _ in range(200)}) == 6
+
+
+def test_unknown_orders_are_refused() -> None:
+    with pytest.raises(ConfigError, match="frame_order=2"):
+        reorder([1], "2")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="randomness"):
+        reorder([1], "shuffle")
+
+
+def spans(starts: list[float], end: float) -> np.ndarray:
+    return np.array([*zip(starts, [*starts[1:], end], strict=True)])
+
+
+def shown_at(table: np.ndarray, second: float) -> int:
+    """The frame on the screen at a time, one by one."""
+    return max(index for index, (begin, _) in enumerate(table) if begin <= second + 1e-3)
+
+
+milliseconds = st.lists(st.integers(1, 400), min_size=1, max_size=60)
+
+
+@given(milliseconds, st.integers(1, 70), st.none() | st.integers(0, 3000), st.none() | st.integers(0, 9000))
+def test_frames_at_takes_what_is_shown_at_each_time(
+    lengths: list[int], fps: int, start: int | None, end: int | None
+) -> None:
+    edges = np.cumsum([0, *lengths])
+    table = np.stack([edges[:-1], edges[1:]], axis=1) / 1000
+    found = frames_at(table, fps, None if start is None else start / 1000, None if end is None else end / 1000)
+    begin = Fraction(start or 0)
+    stop = edges[-1] if end is None else min(end, edges[-1])
+    times = takewhile(lambda second: second < stop, (begin + Fraction(1000 * k, fps) for k in count()))
+    assert found.tolist() == sorted({shown_at(table, float(second) / 1000) for second in times})
+
+
+@given(st.sampled_from([3, 10, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94]), st.integers(1, 400))
+def test_the_videos_own_rate_and_more_give_every_frame(rate: float, number: int) -> None:
+    exact = [k / rate for k in range(number)]
+    in_milliseconds = [round(second, 3) for second in exact]  # as Matroska stores them
+    for starts, rates in ((exact, (rate, 1.01 * rate, 1000.0)), (in_milliseconds, (rate, 1.1 * rate, 1000.0))):
+        for fps in rates:
+            assert frames_at(spans(starts, number / rate), fps).tolist() == list(range(number))
+
+
+def test_one_frame_a_second_of_a_film() -> None:
+    assert frames_at(spans([k / 25 for k in range(500)], 20.0), 1).tolist() == [25 * k for k in range(20)]
+    assert frames_at(spans([0.0], 0.04), 1).tolist() == [0]
+    assert frames_at(spans([0.0, 1.0], 2.0), 1, start=5).tolist() == []
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf")])
+def test_impossible_rates_are_refused(fps: float) -> None:
+    with pytest.raises(ConfigError, match="fps="):
+        frames_at(spans([0.0], 1.0), fps)

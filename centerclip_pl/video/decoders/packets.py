@@ -1,0 +1,177 @@
+"""What a video file says of itself: its packets, when their pictures are shown, how they are turned.
+
+All packets are read and none is decoded but the first, which costs little beside decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import av
+import numpy as np
+from av.video.stream import VideoStream
+
+from centerclip_pl.errors import VideoError
+from centerclip_pl.video.decoders.nal_units import has_idr, nal_prefix
+from centerclip_pl.video.decoders.turning import display_matrix, is_turned
+from centerclip_pl.video.timeline import REPLACE, spans_of
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+_KEEP_BYTES = 1 << 26  # packets of larger files are read a second time rather than kept
+
+
+class NeedsExactReading(Exception):
+    """Packets do not tell the frames of this file; ``packets`` pictures are to be expected."""
+
+    def __init__(self, packets: int) -> None:
+        super().__init__(packets)
+        self.packets = packets
+
+
+class Packets(NamedTuple):
+    """The packets of a video stream in the order of decoding, and the frames in the order of showing."""
+
+    pts: list[int]
+    """Time stamp of each packet, in the stream's units."""
+    key: list[bool]
+    """Whether decoding can begin at a packet, as far as the container knows."""
+    independent: bool
+    """Whether key frames are such that nothing after one refers to what is before it, H.264's IDR pictures."""
+    order: np.ndarray
+    """int64 ``[N]``: for each frame that is shown, its packet."""
+    spans: np.ndarray
+    """float64 ``[N, 2]``: start and end of each frame that is shown, in seconds."""
+    fps: float
+    kept: list[av.Packet] | None
+    """The packets themselves; None where they are too many bytes."""
+
+    def has_open_groups(self) -> bool:
+        """Whether some frame may refer to what is before the key frame that it follows in the file."""
+        if not self.independent:
+            return True
+        shown_from: int | None = None
+        for pts, key in zip(self.pts, self.key, strict=True):
+            if key:
+                shown_from = pts
+            elif shown_from is not None and pts < shown_from:
+                return True
+        return False
+
+
+@contextmanager
+def opened(path: str) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its video stream, decoded by one thread.
+
+    Raises:
+        VideoError: the file cannot be opened or has no video stream.
+    """
+    try:
+        container = av.open(path)
+    except (av.FFmpegError, ValueError) as error:
+        raise VideoError(path, _why_unreadable(path), REPLACE) from error
+    with container:
+        stream = container.streams.best("video")  # not the cover picture that some files hold
+        if not isinstance(stream, VideoStream):
+            audio = " (audio only)" if container.streams.audio else ""
+            raise VideoError(path, f"has no video stream{audio}", REPLACE)
+        stream.codec_context.thread_count = 1  # loaders have a process for each core already
+        stream.codec_context.thread_type = "NONE"
+        yield container, stream
+
+
+def read_packets(path: str, container: InputContainer, stream: VideoStream) -> Packets:
+    """All packets of a stream.
+
+    Raises:
+        NeedsExactReading: some packet does not say when its picture is shown.
+        VideoError: the file is cut off.
+    """
+    kept: list[av.Packet] | None = []
+    rows: list[tuple[int | None, bool, bool, int]] = []
+    size = 0
+    independent = True
+    prefix = nal_prefix(stream) if stream.codec_context.name == "h264" else None
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            # A key frame that is not shown cannot be seen to be one when decoding begins there.
+            key = packet.is_keyframe and (not packet.is_discard or not rows)
+            rows.append((packet.pts, key, packet.is_discard, packet.duration or 0))
+            if key and independent and prefix is not None:
+                independent = has_idr(bytes(packet), prefix)
+            size += packet.size
+            if kept is not None:
+                kept.append(packet)
+                if size > _KEEP_BYTES:
+                    kept = None
+    except av.FFmpegError as error:
+        raise VideoError(path, _why_unreadable(path), REPLACE) from error
+    indexed = len(stream.index_entries)  # all packets in MP4, key frames or none elsewhere
+    if indexed > len(rows) and (indexed := sum(entry.size > 0 for entry in stream.index_entries)) > len(rows):
+        raise VideoError(path, f"is damaged or cut off: {len(rows)} of its {indexed} packets are there", REPLACE)
+    if all(hidden for _, _, hidden, _ in rows):
+        raise VideoError(path, "is damaged or cut off: its frames cannot be indexed", REPLACE)
+    known = [row[0] for row in rows if row[0] is not None]
+    if len(known) < len(rows) or len(set(known)) < len(known):
+        raise NeedsExactReading(len(rows))
+    shown = [index for index, (_, _, hidden, _) in enumerate(rows) if not hidden]
+    order = np.array(sorted(shown, key=known.__getitem__), dtype=np.int64)
+    unit = float(stream.time_base or 1)
+    starts = np.array([known[index] for index in order], dtype=np.float64) * unit
+    fps = float(stream.average_rate or 0)
+    last = rows[order[-1]][3] * unit or usual_step(starts, fps)
+    return Packets(known, [row[1] for row in rows], independent, order, spans_of(starts, last), fps, kept)
+
+
+def seekable_packets(path: str) -> Packets:
+    """The packets, for decoders that seek by themselves and know nothing of mirroring.
+
+    Raises:
+        NeedsExactReading: such a decoder would give wrong frames: packets do not say when their pictures are shown,
+            some are never shown, a group of pictures refers to the one before it, pictures are to be turned, or they
+            are interlaced (their colours are converted otherwise).
+        VideoError: the file cannot be used.
+    """
+    with opened(path) as (container, stream):
+        packets = read_packets(path, container, stream)
+        try:
+            first = _first_frame(stream, packets, path)
+        except (av.FFmpegError, StopIteration) as error:  # what that means for the wanted frames, PyAV finds out
+            raise NeedsExactReading(len(packets.order)) from error
+    odd = first.interlaced_frame or is_turned(display_matrix(first))
+    if odd or len(packets.order) < len(packets.pts) or packets.has_open_groups():
+        raise NeedsExactReading(len(packets.order))
+    return packets
+
+
+def _first_frame(stream: VideoStream, packets: Packets, path: str) -> av.VideoFrame:
+    """The first picture says how all are turned (PyAV has not the container's word) and if they are interlaced."""
+    if packets.kept is not None:
+        codec = stream.codec_context
+        frames = codec.decode(packets.kept[0]) or codec.decode(None)  # None: do not wait for others
+        if frames:
+            return frames[0]
+    with opened(path) as (container, again):
+        return next(container.decode(again))
+
+
+def usual_step(starts: np.ndarray, fps: float) -> float:
+    """Seconds from one frame to the next, ``starts`` ``[N]``; from ``fps`` where there is one frame alone."""
+    return float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / (fps or 1)
+
+
+def _why_unreadable(path: str) -> str:
+    """The cases that a user can tell apart, of a file that FFmpeg does not read."""
+    try:
+        with av.open(path):
+            return "is damaged or cut off: its frames cannot be indexed"
+    except (av.FFmpegError, ValueError):
+        with Path(path).open("rb") as file:
+            begins_like_mp4 = file.read(12)[4:8] == b"ftyp"
+        return "is cut off: its index (moov) is missing" if begins_like_mp4 else "is not a video"
