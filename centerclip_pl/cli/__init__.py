@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "centerclip_pl.cli.import_checkpoint:import_checkpoint_command",
         "make a checkpoint or a backbone of published weights",
     ),
+    "data": ("centerclip_pl.cli.data:data_command", "download, prepare, verify, stats, cache: before the training"),
+    "reproduce": ("centerclip_pl.cli.reproduce:reproduce_command", "train a row of a paper's table, and compare"),
     "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
 }
 

@@ -45,7 +45,7 @@ def evaluate(words: list[str]) -> None:
     if beside is not None and beside.is_file():
         # The run's own options, with only what was named in their place.
         named = (("dataset", options.dataset), ("method", options.method), ("backbone", options.backbone))
-        files = [beside, *(_file(experiments, part, name) for part, name in named if name)]
+        files = [beside, *(experiment_file(experiments, part, name) for part, name in named if name)]
         configs = _as_options(files)
     else:
         configs = compose(experiments, options.dataset or "demo", options.method, options.backbone)
@@ -80,21 +80,16 @@ def compose(experiments: Path, dataset: str, method: str | None, backbone: str |
     Raises:
         ConfigError: if a file is absent; it says which there are.
     """
-    if not experiments.is_dir():
-        raise ConfigError(
-            f"there is no folder {experiments} in {Path.cwd()}",
-            "run the command in the repository's folder, or name the folder: --experiments=FOLDER",
-        )
-    first = _file(experiments, "dataset", dataset)
-    named = _read(first).get("experiment") or {}
+    first = experiment_file(experiments, "dataset", dataset)
+    named = read_experiment(first).get("experiment") or {}
     files = [first]
     for part, given in (("method", method), ("backbone", backbone)):
         name = given or named.get(part)
         if not name:
             raise ConfigError(f"{first} names no default {part}", f"give one: --{part}=NAME")
-        files.append(_file(experiments, part, str(name)))
+        files.append(experiment_file(experiments, part, str(name)))
     words = _as_options(files)
-    weights = (_read(files[-1]).get("model") or {}).get("backbone")
+    weights = (read_experiment(files[-1]).get("model") or {}).get("backbone")
     if isinstance(weights, str) and not Path(weights).is_dir() and (experiments.parent / weights).is_dir():
         words.append(f"--model.backbone={experiments.parent / weights}")  # run from elsewhere than the repository
     return words
@@ -104,7 +99,17 @@ def _as_options(files: list[Path]) -> list[str]:
     return [word for file in files for word in ("--config", str(file))]
 
 
-def _file(experiments: Path, part: str, name: str) -> Path:
+def experiment_file(experiments: Path, part: str, name: str) -> Path:
+    """The file of a dataset, method or backbone.
+
+    Raises:
+        ConfigError: there is none of this name; it says which there are.
+    """
+    if not experiments.is_dir():
+        raise ConfigError(
+            f"there is no folder {experiments} in {Path.cwd()}",
+            "run the command in the repository's folder, or name the folder: --experiments=FOLDER",
+        )
     folder = experiments / f"{part}s"
     file = folder / f"{name}.yaml"
     if not file.is_file():
@@ -115,7 +120,12 @@ def _file(experiments: Path, part: str, name: str) -> Path:
     return file
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_experiment(file: Path) -> dict[str, Any]:
+    """The options in such a file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     try:
         content = yaml.safe_load(file.read_text())
     except (OSError, yaml.YAMLError) as error:

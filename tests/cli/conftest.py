@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 MakeVideo = Callable[..., Path]
+WriteMiniature = Callable[[str, Path], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
@@ -52,27 +51,32 @@ def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_msrvtt(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVideo) -> Path:
+def tiny_msrvtt(tmp_path_factory: pytest.TempPathFactory, write_miniature: WriteMiniature) -> Path:
     """MSR-VTT's files as published, with 12 training videos of 2 captions each and 4 test videos."""
     root = tmp_path_factory.mktemp("data") / "msrvtt"
-    (root / "videos").mkdir(parents=True)
-    names = [f"video{k}" for k in range(16)]
-    for k, name in enumerate(names):
-        make_video(root / "videos" / f"{name}.mp4", 12 + k, color_fn=lambda i, k=k: (10 * k, 5 * i, 90))
-    for file in ("MSRVTT_train.9k.csv", "MSRVTT_train.7k.csv"):
-        (root / file).write_text("\n".join(["video_id", *names[:12], ""]))
-    with (root / "MSRVTT_JSFUSION_test.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["key", "vid_key", "video_id", "sentence"])
-        for k, name in enumerate(names[12:]):
-            writer.writerow([f"ret{k}", f"msr{k}", name, f"a colour of number {k}"])
-    sentences = [
-        {"video_id": name, "caption": f"shade {k} of {c}", "sen_id": 2 * k + c}
-        for k, name in enumerate(names)
-        for c in (0, 1)
-    ]
-    (root / "MSRVTT_data.json").write_text(json.dumps({"videos": [], "sentences": sentences}))
+    write_miniature("msrvtt", root)
     return root
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Callable[[str], list[str]]:
+    """The options that make the dataset of experiments/datasets a miniature, written when first asked for."""
+    written: dict[str, list[str]] = {}
+
+    def options(name: str) -> list[str]:
+        if name not in written:
+            if name == "demo":
+                sizes = ["--data.train=16", "--data.val=4", "--data.test=14"]
+                written[name] = [f"--data.root={request.getfixturevalue('tiny_demo')}", *sizes]
+            elif name == "custom":
+                written[name] = [f"--data.captions={request.getfixturevalue('tiny_custom')}"]
+            else:
+                root = tmp_path_factory.mktemp("data") / name
+                more = request.getfixturevalue("write_miniature")(name, root)
+                written[name] = [f"--data.root={root}", *(f"--data.{key}={value}" for key, value in more.items())]
+        return written[name]
+
+    return options
 
 
 @pytest.fixture(scope="session")

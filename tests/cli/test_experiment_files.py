@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,24 +36,15 @@ def test_every_combination_trains_and_tests(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
+    tiny_data: Callable[[str], list[str]],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    data = {
-        "demo": lambda: [
-            f"--data.root={request.getfixturevalue('tiny_demo')}",
-            "--data.train=16",
-            "--data.val=4",
-            "--data.test=14",
-        ],
-        "msrvtt": lambda: [f"--data.root={request.getfixturevalue('tiny_msrvtt')}", "--data.val_videos=4"],
-        "custom": lambda: [f"--data.captions={request.getfixturevalue('tiny_custom')}"],
-    }[dataset]()
     words = ["train", "--dataset", dataset, "--experiments", str(EXPERIMENTS)]
     words += ["--method", method] if method else []
     words += ["--backbone", backbone] if backbone else []
     words += [
-        *data,
+        *tiny_data(dataset),
         f"--model.backbone={request.getfixturevalue('tiny_backbone')}",
         "--data.batch_size=4",
         "--data.num_workers=0",
