@@ -18,7 +18,7 @@ from centerclip_pl.data.sampler import EpochSampler, seed_of_run
 from centerclip_pl.data.splits import SPLITS, Splits
 from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import ConfigError, DataError
-from centerclip_pl.video.decode import Decoder, check_decoder
+from centerclip_pl.video.decode import DEFAULT_DECODER, Decoder, check_decoder
 from centerclip_pl.video.sampling import FrameOrder
 
 
@@ -49,7 +49,7 @@ class RetrievalDataModule(L.LightningDataModule):
         eval_order: order of the frames in evaluation, likewise; ``"shuffle"`` is the same in every evaluation.
         fps: frames a second to choose from, e.g. 1 for videos as they were published with CLIP4Clip's rule; None: all
             frames of the file.
-        decoder: ``"decord"``, ``"pyav"`` or ``"torchcodec"``; they give the same frames.
+        decoder: ``"pyav"``, ``"decord"`` or, where it is installed, ``"torchcodec"``; they give the same frames.
         videos: a folder that ``centerclip data prepare`` wrote, whose videos take the place of the published ones.
         cache: a folder (or an address such as s3://...) that ``centerclip data cache`` wrote: frames come from there,
             and no video is opened.
@@ -90,7 +90,7 @@ class RetrievalDataModule(L.LightningDataModule):
         train_order: FrameOrder = "forward",
         eval_order: FrameOrder = "forward",
         fps: float | None = None,
-        decoder: Decoder = "decord",
+        decoder: Decoder = DEFAULT_DECODER,
         videos: str | None = None,
         cache: str | None = None,
         captions_per_video: Captions = "random",

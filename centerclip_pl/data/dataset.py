@@ -128,6 +128,8 @@ class VideoCaptionDataset(Dataset[Item]):
         self.on_bad_video = on_bad_video
         self.lost: dict[int, str] = {} if lost is None else lost
         """Videos that could not be read so far, and why. The loader adds to it, in the main process."""
+        # What may take another's place does not depend on what this process happens to know by then.
+        self._substitutes = [index for index in range(len(self)) if self._video(index) not in self.lost]
         self.busy: Tensor | None = None
         """float64 ``[workers, 2]`` in shared memory, set by the loader: the video that each process is reading, or -1,
         and since when (``time.monotonic()``)."""
@@ -181,6 +183,9 @@ class VideoCaptionDataset(Dataset[Item]):
         )
         return Loaded(batch, lost)
 
+    def _video(self, index: int) -> int:
+        return self._video_of_text[index] if self.training and self.captions == "all" else index
+
     def _tries(self, key: Key) -> Iterator[Item | Lost]:
         """The item; or, where the policy is not to raise, those that could not be read and perhaps another one."""
         resample = self.training and self.on_bad_video == "resample"
@@ -224,9 +229,9 @@ class VideoCaptionDataset(Dataset[Item]):
         else:
             rng = np.random.default_rng([self.seed, epoch, index, *([number] if number else [])])
         if number:
-            index = int(rng.integers(len(self)))
+            index = self._substitutes[int(rng.integers(len(self._substitutes)))]
         if self.captions == "all":
-            return _Wanted(self._video_of_text[index], [index], rng)
+            return _Wanted(self._video(index), [index], rng)
         texts = self._texts_of_video[index]
         return _Wanted(index, [texts[int(rng.integers(len(texts)))]], rng)
 

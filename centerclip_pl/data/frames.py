@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from centerclip_pl.data.captions import video_list
-from centerclip_pl.video.decode import Choose, read_frames
+from centerclip_pl.video.decode import DEFAULT_DECODER, Choose, read_frames
 from centerclip_pl.video.sampling import (
     FrameOrder,
     head_indices,
@@ -59,7 +59,7 @@ class FileReader:
     """
 
     def __init__(
-        self, table: pd.DataFrame, image_size: int, *, fps: float | None = None, decoder: str = "decord"
+        self, table: pd.DataFrame, image_size: int, *, fps: float | None = None, decoder: str = DEFAULT_DECODER
     ) -> None:
         videos = video_list(table)
         self.names: list[str] = videos["path"].tolist()
