@@ -48,7 +48,11 @@ def main(args: Sequence[str] | None = None) -> None:
         if mistake is not None:
             _fail(mistake)
         lists = {"train": "fit", "eval": "test"}.get(words[0], words[0])
+        lists = " ".join(words[:2]) if lists == "data" else lists
         _fail(f"{error}\n  -> `centerclip {lists} --help` lists the options")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)  # as the shell says it of a program that Ctrl-C has ended
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

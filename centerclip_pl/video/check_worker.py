@@ -58,9 +58,10 @@ def main() -> None:
     """Answer until standard input ends."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     try:
-        import decord  # noqa: F401
+        # Now, so that the first file's time limit is for the file.
+        from centerclip_pl.video.decoders import pyav  # noqa: F401
     except Exception as error:
-        print(json.dumps({"fatal": f"decord cannot be imported: {error}"}), file=answers, flush=True)
+        print(json.dumps({"fatal": f"PyAV cannot be imported: {error}"}), file=answers, flush=True)
         return
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)

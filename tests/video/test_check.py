@@ -174,7 +174,7 @@ def test_the_frames_that_are_decoded(tmp_path: Path, make_video: MakeVideo, monk
         {**base, "fps": 1.0},  # of 10: 1, 3, 5, 7, 9
         {**base, "sampling": "head", "start": 0.0},
         {**base, "sampling": "tail", "start": 0.0},
-        {**base, "start": 9.6},  # 4 frames, all of them
+        {**base, "start": 9.65},  # 4 frames, all of them
     ]
     assert [examine(request)["problem"] for request in requests] == [None] * len(requests)
     assert seen == [[0, 50, 99], [0, 10, 50, 90, 99], [2, 10, 18], [1, 5, 9], [0, 2, 4], [95, 97, 99], [0, 2, 3]]
@@ -212,8 +212,8 @@ def test_what_is_known_is_kept_when_the_user_interrupts(
     asked = Child.ask
 
     def ask(self: Child, request: object, timeout: float) -> dict[str, object]:
-        if "c.mp4" in str(request):
-            raise KeyboardInterrupt
+        if "c.mp4" in str(request):  # what a process that was killed answers
+            return {"problem": "crashes the decoder"}
         return asked(self, request, timeout)
 
     # What the user's Ctrl-C raises in the main thread cannot be sent to it from a test that runs in parallel.
