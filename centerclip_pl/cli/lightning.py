@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from transformers.utils.logging import disable_progress_bar
 
+from centerclip_pl.cli.backbones import image_size_of
 from centerclip_pl.cli.run_config import SaveRunConfig
 from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
 from centerclip_pl.data import RetrievalDataModule
@@ -101,7 +102,7 @@ class RetrievalCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        _check_data(config.data, str(self.subcommand), self.and_test)
+        _check_data(config.data, str(self.subcommand), self.and_test, image_size_of(config.model.backbone))
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
@@ -199,13 +200,18 @@ class RetrievalCLI(LightningCLI):
             print(f"embeddings: {self.run_dir / 'predictions'}", flush=True)
 
 
-def _check_data(data: Namespace | None, stage: str, and_test: bool) -> None:
+def _check_data(data: Namespace | None, stage: str, and_test: bool, image_size: int | None) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
     if data is None:
         raise ConfigError("no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS")
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         kind: Any = locate(data.class_path)
-        kind(**data.init_args.as_dict()).check(stage, and_test=and_test)
+        options = data.init_args.as_dict()
+        if image_size is not None:
+            options["image_size"] = image_size
+        elif options.get("cache") is not None:
+            return  # whether its frames have the right size is known when the model is
+        kind(**options).check(stage, and_test=and_test)
 
 
 def _tokenizer_of(backbone: Any) -> str:

@@ -73,7 +73,7 @@ class ActivityNet(RetrievalDataModule):
         found = {split: tuple(map(annotations.require, names)) for split, names in _FILES.items()}
         renamed = annotations.find("video_path.json")
         names = {} if renamed is None else annotations.json(renamed, 'of file names: {"id": "file"}', _file_names)
-        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        files = VideoFiles(self.video_root, _VIDEO_FOLDERS)
         tables = {}
         for split, (list_file, captions_file) in found.items():
             ids = annotations.json(list_file, 'with a list of ids: ["v_...", ...]', _ids)

@@ -173,9 +173,9 @@ class RetrievalDataModule(L.LightningDataModule):
         """Make what can be made before the check; for datasets that are generated. Called on one process a machine."""
 
     @property
-    def needs_files(self) -> bool:
-        """Whether the published video files are read: not with ``videos`` or ``cache``, where they may be gone."""
-        return self.prepared is None and self.cache is None
+    def video_root(self) -> Path:
+        """Where the videos are looked for: the folder of the dataset, or that of its prepared videos."""
+        return self.prepared or self.root
 
     @property
     def files_step(self) -> str:

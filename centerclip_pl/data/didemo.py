@@ -68,7 +68,7 @@ class DiDeMo(RetrievalDataModule):
             split: (annotations.require(f"{split}_list.txt"), annotations.require(f"{split}_data.json"))
             for split in SPLITS
         }
-        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        files = VideoFiles(self.video_root, _VIDEO_FOLDERS)
         tables = {}
         for split, (list_file, source) in found.items():
             texts: dict[str, str] = annotations.json(

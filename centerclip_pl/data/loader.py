@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -115,6 +116,10 @@ class VideoLoader(DataLoader[Any]):
         self._index_sampler.skip = skip
         try:
             if last is None:
+                if self.num_workers:
+                    # Pictures that other code left to the garbage collector may hold threads of FFmpeg's; a forked
+                    # process that collected them would wait for these for ever, having none of them.
+                    gc.collect()
                 begun = super().__iter__()
                 if self.num_workers:
                     _leave_dead_processes_to_the_wait(begun)

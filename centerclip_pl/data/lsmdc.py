@@ -70,7 +70,7 @@ class LSMDC(RetrievalDataModule):
     def tables(self) -> dict[str, pd.DataFrame]:
         annotations = Annotations(self.root, _ANNOTATION_FOLDERS, self.next_step)
         found = {split: annotations.require(name) for split, name in _FILES.items()}
-        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        files = VideoFiles(self.video_root, _VIDEO_FOLDERS)
         tables = {}
         for split, file in found.items():
             rows, lines = [], []

@@ -72,7 +72,7 @@ class MSRVTT(RetrievalDataModule):
         train_file = annotations.require(f"MSRVTT_train.{self.training_split}.csv")
         test_file = annotations.require("MSRVTT_JSFUSION_test.csv")
         source = annotations.require("MSRVTT_data.json")
-        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        files = VideoFiles(self.video_root, _VIDEO_FOLDERS)
         train, train_lines = annotations.table(train_file, ["video_id"])
         test, test_lines = annotations.table(test_file, ["video_id", "sentence"])
         ids = [row["video_id"] for row in train]

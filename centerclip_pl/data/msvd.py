@@ -71,7 +71,7 @@ class MSVD(RetrievalDataModule):
         published = read_pickled_captions(source, self.next_step)
         captions = {name: [text for text in texts if text] for name, texts in published.items()}
         with_words = {name for name, texts in captions.items() if texts}
-        files = VideoFiles(self.root, _VIDEO_FOLDERS)
+        files = VideoFiles(self.video_root, _VIDEO_FOLDERS)
         tables = {}
         for split, file in lists.items():
             ids = annotations.names(file)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from centerclip_pl.data.annotations import unreadable
+from centerclip_pl.data.prepared_index import SETTINGS_FILE
 
 SUFFIXES = (
     *(".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"),
@@ -21,7 +22,7 @@ class VideoFiles:
     Each folder is listed once, with all its subfolders; no file is asked for by itself, which takes minutes for a
     hundred thousand of them on a network file system. Where one name has several files, the earlier folder counts, then
     the earlier ending of ``SUFFIXES``, then the path in the order of the alphabet. Hidden files and folders are passed
-    over.
+    over, and so are folders of prepared videos below `root`.
 
     Args:
         root: the folder of the dataset.
@@ -66,10 +67,13 @@ class VideoFiles:
                 continue
             self._seen.add(real)
             try:
-                with os.scandir(here) as entries:
-                    waiting += [Path(below) for entry in entries if (below := self._take(entry, order))]
+                with os.scandir(here) as found:
+                    entries = list(found)
             except OSError as error:
                 raise unreadable(here, error) from error
+            if here != folder and any(entry.name == SETTINGS_FILE for entry in entries):
+                continue  # prepared videos are taken where they are asked for
+            waiting += [Path(below) for entry in entries if (below := self._take(entry, order))]
 
     def _take(self, entry: os.DirEntry[str], order: int) -> str | None:
         """Note a video file; give back a folder, which is to be looked through as well."""
@@ -81,7 +85,10 @@ class VideoFiles:
             return entry.path
         if suffix:
             path, kind = os.path.normpath(entry.path), SUFFIXES.index(suffix)
-            for inexact, name in enumerate((entry.name, stem)):
+            names = [entry.name, stem]
+            if (shorter := split_suffix(stem)[0]) != stem:  # `clip.avi.mp4`, as prepared videos are called
+                names.append(shorter)
+            for inexact, name in enumerate(names):
                 rank = (inexact, order, kind, path)
                 self._ranks[name] = min(rank, self._ranks.get(name, rank))
         return None

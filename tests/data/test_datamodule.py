@@ -261,9 +261,7 @@ def test_bad_videos_are_dropped_counted_and_listed(
     assert data.tagged_texts("test") == {"order": [1, 2, 3]}
 
 
-def test_resampling_keeps_the_length_of_an_epoch(
-    make_data: Callable[..., Custom], corpus: Any, tmp_path: Path
-) -> None:
+def test_resampling_keeps_the_length_of_an_epoch(make_data: Callable[..., Custom], corpus: Any, tmp_path: Path) -> None:
     break_some(corpus)
     data, model = make_data(on_bad_video="resample", batch_size=5), Seen()
     run = trainer(tmp_path, max_epochs=2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from centerclip_pl.cli.backbones import image_size_of
 from centerclip_pl.cli.experiment import experiment_file, read_experiment
 from centerclip_pl.errors import ConfigError
 
@@ -47,12 +48,14 @@ def run_on_dataset(function: Callable[..., None], words: list[str]) -> None:
         raise ConfigError("no dataset was named", f"e.g. `{prog} msrvtt`")
     name, *rest = words
     # Read before the rest: the file gives the defaults that the rest is read with.
-    folder = next((word.partition("=")[2] for word in rest if word.startswith("--experiments=")), "experiments")
-    file = experiment_file(Path(folder), "dataset", name)
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--experiments", type=Path, default=Path("experiments"))
+    folder = before.parse_known_args(rest)[0].experiments
+    file = experiment_file(folder, "dataset", name)
     section = read_experiment(file).get("data")
     if not isinstance(section, dict):
         raise ConfigError(f"{file} has no section `data`", "it names the dataset's class, see the other files there")
-    section["init_args"] = {**_fitting_the_backbone(Path(folder), file), **section.get("init_args", {})}
+    section["init_args"] = {**_fitting_the_backbone(folder, file), **section.get("init_args", {})}
     parser.set_defaults({"data": section})
     options = parser.instantiate(parser.parse_args(rest))
     given = {key: value for key, value in vars(options).items() if key not in ("data", "experiments")}
@@ -69,7 +72,7 @@ def _fitting_the_backbone(experiments: Path, file: Path) -> dict[str, Any]:
         return {}
     if not Path(weights).is_dir() and (experiments.parent / weights).is_dir():
         weights = str(experiments.parent / weights)
-    config = Path(weights) / "config.json"
-    if not config.is_file():
-        return {"tokenizer": weights}  # on the hub, where all of CLIP's that are named here take 224 pixels
-    return {"tokenizer": weights, "image_size": json.loads(config.read_text())["vision_config"]["image_size"]}
+    size = image_size_of(
+        weights
+    )  # of those on the hub, the ones that are named here take 224 pixels, as is the default
+    return {"tokenizer": weights} if size is None else {"tokenizer": weights, "image_size": size}

@@ -146,4 +146,6 @@ def _decode_from_start(request: Request, packets: int) -> Decoded:
 
 def _rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     """uint8 ``[H, W, 3]``; ``size`` is (width, height), to which a frame of another size within the file is brought."""
-    return frame.reformat(*size, format="rgb24").to_ndarray()
+    # One thread: a frame is small, and a process that is forked while swscale has threads waits for them for ever when
+    # its garbage collector frees them.
+    return frame.reformat(*size, format="rgb24", threads=1).to_ndarray()
