@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from centerclip_pl.cli import main
+from centerclip_pl.data.frame_cache import FrameCache
 
 MakeVideo = Callable[..., Path]
 REPOSITORY = Path(__file__).parents[3]
@@ -82,3 +84,47 @@ def test_training(call: Any, folder: Path, tmp_path: Path, tiny_backbone: Path) 
         assert all(name.startswith("bad") for name in bad)
         assert results["counts"]["videos"] + results["counts"]["broken_videos"] == BAD // 4 + 2
         assert all(value == value for value in results["metrics"].values())
+
+
+@pytest.mark.slow
+def test_verify_and_stats(call: Any, folder: Path, tmp_path: Path) -> None:
+    status, said = call("data", "verify", "custom", f"--report={tmp_path / 'report.csv'}")
+    assert status == 1, said
+    report = pd.read_csv(tmp_path / "report.csv")
+    assert len(set(report["path"])) > BAD / 2
+    assert report["path"].str.contains("bad").all()
+    status, said = call(
+        "data", "stats", "custom", f"--picture={tmp_path / 'stats.png'}", f"--json={tmp_path / 'all.json'}"
+    )
+    assert status == 0, said
+    assert (tmp_path / "stats.png").stat().st_size > 1000
+    assert json.loads((tmp_path / "all.json").read_text())
+
+
+@pytest.mark.slow
+def test_prepare_and_cache(call: Any, folder: Path, tmp_path: Path) -> None:
+    small, cache = tmp_path / "small", tmp_path / "cache"
+    words = ("data", "prepare", "custom", f"--out={small}", "--fps=4", "--size=64", "--timeout=20")
+    assert call(*words)[0] == 1
+    status, said = call(*words, "--data.on_bad_video=drop")
+    assert status == 0, said
+    bad = pd.read_csv(small / "problems.csv")
+    assert len(bad) > BAD / 2
+    assert bad["video_id"].str.startswith("bad").all()
+    good = {file.name for file in small.rglob("*.mp4")}
+    assert good.isdisjoint({f"{name.removesuffix('.mp4')}.mp4" for name in bad["video_id"]})
+    assert {f"good{number}.mp4" for number in range(GOOD)} <= good
+
+    words = ("data", "cache", "custom", f"--out={cache}", "--data.image_size=32")
+    status, said = call(*words)
+    assert status == 2
+    assert not (cache / "cache.json").exists()
+    status, said = call(*words, "--data.on_bad_video=drop")
+    assert status == 0, said
+    clips = FrameCache(cache).clips
+    assert len(clips) == BAD + GOOD
+    assert clips.loc[clips["video_id"].str.startswith("good"), "problem"].isna().all()
+    assert clips["problem"].notna().sum() > BAD / 2
+    for clip in clips[clips["problem"].isna()].itertuples():
+        frames = FrameCache(cache).read(clip.video_id, lambda count: [0, count - 1])
+        assert frames.shape == (2, 3, 32, 32)
