@@ -13,14 +13,13 @@ import av
 import numpy as np
 
 from centerclip_pl.errors import VideoError
-from centerclip_pl.video.decoders.pyav import NeedsExactReading, opened, read_packets
-from centerclip_pl.video.timeline import REPLACE, spans_of
+from centerclip_pl.video.decoders.packets import NeedsExactReading, opened, read_packets, spans_by_decoding
+from centerclip_pl.video.timeline import REPLACE
 
 LONGEST = 24 * 3600.0
 """Seconds. A "video" that lasts longer has damaged times, and would become a file without end."""
 
 _ROUNDING = 1e-3  # seconds; Matroska, WebM and FLV store times in whole milliseconds
-_MAX_LOST = 0.5  # as in decoders.pyav: packets that repeat the last picture are many in some AVI files
 _DAMAGED = "is damaged: some of its frames cannot be decoded"
 
 
@@ -103,7 +102,7 @@ def frames_from_start(path: str, fps: float, packets: int) -> Iterator[Shown]:
         VideoError: a frame that is wanted, or half of all frames, cannot be decoded.
     """
     try:
-        spans = _spans_of_all_frames(path, packets)
+        spans = spans_by_decoding(path, packets)
         _check_length(path, spans)
         repeats = repeats_at(spans, fps).tolist()
         with opened(path) as (container, stream):
@@ -115,17 +114,6 @@ def frames_from_start(path: str, fps: float, packets: int) -> Iterator[Shown]:
                     yield Shown(frame, times, aspect)
     except av.FFmpegError as error:
         raise VideoError(path, _DAMAGED, REPLACE) from error
-
-
-def _spans_of_all_frames(path: str, packets: int) -> np.ndarray:
-    with opened(path) as (container, stream):
-        fps = float(stream.average_rate or 0)
-        shown = [frame.time for frame in container.decode(stream)]
-    if len(shown) == 0 or len(shown) < (1 - _MAX_LOST) * packets:
-        raise VideoError(path, f"is damaged: only {len(shown)} of {packets} frames can be decoded", REPLACE)
-    times = np.array([index / (fps or 1) if time is None else time for index, time in enumerate(shown)])
-    times = np.maximum.accumulate(times)
-    return spans_of(times, float(np.median(np.diff(times))) if len(times) > 1 else 1 / (fps or 1))
 
 
 def _check_length(path: str, spans: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from centerclip_pl.errors import ConfigError, VideoError
 from centerclip_pl.files import replacing
 from centerclip_pl.video.decode import check_file
-from centerclip_pl.video.decoders.pyav import NeedsExactReading, opened, read_packets
+from centerclip_pl.video.decoders.packets import NeedsExactReading, opened, read_packets
 from centerclip_pl.video.decoders.turning import display_matrix, is_turned, upright
 from centerclip_pl.video.resampling import LONGEST, Shown, frames_by_packets, frames_from_start
 

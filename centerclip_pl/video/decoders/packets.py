@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _KEEP_BYTES = 1 << 26  # packets of larger files are read a second time rather than kept
+_MAX_LOST = 0.5  # packets that repeat the last picture are many in some AVI files; beyond this share it is damage
 
 
 class NeedsExactReading(Exception):
@@ -159,6 +160,32 @@ def _first_frame(stream: VideoStream, packets: Packets, path: str) -> av.VideoFr
             return frames[0]
     with opened(path) as (container, again):
         return next(container.decode(again))
+
+
+def spans_by_decoding(path: str, packets: int) -> np.ndarray:
+    """Start and end of each frame that can be decoded, for files whose packets do not tell.
+
+    Args:
+        path: the file.
+        packets: how many frames are to be expected.
+
+    Returns:
+        float64 ``[N, 2]``, seconds, ascending. A frame without a time comes a usual step behind the one before it.
+
+    Raises:
+        VideoError: half of the frames or more cannot be decoded.
+        av.FFmpegError: the decoder fails.
+    """
+    with opened(path) as (container, stream):
+        fps = float(stream.average_rate or 0)
+        shown = [frame.time for frame in container.decode(stream)]
+    if len(shown) == 0 or len(shown) < (1 - _MAX_LOST) * packets:
+        raise VideoError(path, f"is damaged: only {len(shown)} of {packets} frames can be decoded", REPLACE)
+    times: list[float] = []
+    for time in shown:
+        times.append((times[-1] + 1 / (fps or 1) if times else 0.0) if time is None else time)
+    starts = np.maximum.accumulate(times)
+    return spans_of(starts, usual_step(starts, fps))
 
 
 def usual_step(starts: np.ndarray, fps: float) -> float:

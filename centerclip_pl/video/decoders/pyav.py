@@ -15,11 +15,9 @@ import numpy as np
 from av.video.stream import VideoStream
 
 from centerclip_pl.errors import VideoError
-from centerclip_pl.video.decoders.packets import NeedsExactReading, Packets, opened, read_packets, usual_step
+from centerclip_pl.video.decoders.packets import NeedsExactReading, Packets, opened, read_packets, spans_by_decoding
 from centerclip_pl.video.decoders.turning import display_matrix, upright
-from centerclip_pl.video.timeline import REPLACE, Decoded, Request, decoded, spans_of
-
-_MAX_LOST = 0.5  # packets that repeat the last picture are many in some AVI files; beyond this share it is damage
+from centerclip_pl.video.timeline import REPLACE, Decoded, Request, decoded
 
 
 def decode(request: Request) -> Decoded:
@@ -119,18 +117,13 @@ def _decode_from_start(request: Request, packets: int) -> Decoded:
     """Two passes: count what can really be decoded, then keep what is wanted."""
     path = request.path
     try:
-        with opened(path) as (container, stream):
-            fps = float(stream.average_rate or 0)
-            size = stream.codec_context.width, stream.codec_context.height
-            shown = [frame.time for frame in container.decode(stream)]
-        if len(shown) == 0 or len(shown) < (1 - _MAX_LOST) * packets:
-            raise VideoError(path, f"is damaged: only {len(shown)} of {packets} frames can be decoded", REPLACE)
-        times = np.array([index / (fps or 1) if time is None else time for index, time in enumerate(shown)])
-        spans = spans_of(times, usual_step(times, fps))
+        spans = spans_by_decoding(path, packets)
         indices = request.indices(spans)
         pictures: dict[int, np.ndarray] = {}
         wanted, last, matrix = set(indices), max(indices), None
         with opened(path) as (container, stream):
+            fps = float(stream.average_rate or 0)
+            size = stream.codec_context.width, stream.codec_context.height
             for index, frame in enumerate(container.decode(stream)):
                 if index in wanted:
                     if frame.is_corrupt:
