@@ -48,7 +48,7 @@ def overview() -> str:
             "actions:",
             *lines,
             "",
-            "DATASET is a file of experiments/datasets, without .yaml. Options of the dataset begin with --data., as in",
+            "DATASET is a file of experiments/datasets, without .yaml. Options of the dataset begin with --data, as in",
             "--data.root=FOLDER. `centerclip data ACTION --help` says more.",
         ]
     )
