@@ -11,6 +11,9 @@ METHOD     ?=
 BACKBONE   ?=
 HEAD       ?=
 CHECKPOINT ?=
+DO         ?= verify
+TABLE      ?=
+ROW        ?=
 ARGS       ?=
 JOBS       ?= 2
 DEVICE     ?= cpu
@@ -81,6 +84,12 @@ train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET
 eval: $(STAMP) ## test a checkpoint, CHECKPOINT=runs/.../best.ckpt, or without it the backbone as it is (zero-shot)
 	@$(CLI) eval $(GIVEN_DATASET) $(PARTS) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
 
+data: $(STAMP) ## prepare a dataset's files: DO=download|verify|stats|prepare|cache DATASET=msrvtt ARGS="..."
+	@$(CLI) data $(DO) $(DATASET) $(ARGS)
+
+reproduce: $(STAMP) ## train a published row and compare: TABLE=msrvtt-9k ROW=4 (without ROW: list them) ARGS="..."
+	@$(CLI) reproduce $(TABLE) $(if $(ROW),--row $(ROW)) $(ARGS)
+
 demo-data: $(STAMP) ## write the demo's videos and captions ('make train' does it by itself)
 	@$(CLI) demo-data $(ARGS)
 
@@ -115,4 +124,4 @@ help: ## print this
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: install train eval bench demo-data demo-backbone test lint format clean help
+.PHONY: install train eval data reproduce bench demo-data demo-backbone test lint format clean help
