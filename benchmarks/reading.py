@@ -31,7 +31,7 @@ from centerclip_pl.video.transcode import Settings, transcode
 
 FRAMES, SIZE = 12, 224
 CLIPS, SECONDS = 6, 20.0
-QUICK_CLIPS, QUICK_SECONDS = 1, 2.0
+QUICK_CLIPS, QUICK_SECONDS = 1, 6.0
 _TOLERANCE = 2.0  # grey levels, mean: decoders and the scaling of colours differ by rounding
 
 Read = Callable[[], list[Tensor]]
@@ -71,7 +71,7 @@ def _compare(plan: Plan, what: str, reader: FrameReader, files: Sequence[Path], 
             f"reading whole with PyAV / {what}",
             f"12 frames, {converted}",
             ratio(taken, mine),
-            at_least=bound,
+            at_least=None if plan.quick else bound,
             times_ms={"whole": taken.ms, "ours": mine.ms},
             detail=f"{_rate(mine, len(files))} / {_rate(taken, len(files))} clips a second",
             wrong=max(differences) > _TOLERANCE,
