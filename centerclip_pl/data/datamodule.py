@@ -258,6 +258,7 @@ class RetrievalDataModule(L.LightningDataModule):
             CheckpointError: the tokenizer cannot be loaded.
         """
         self._splits.require(splits := self._splits.of_stage(stage))
+        self._splits.agree(splits)
         for split in splits:
             self.tokenizer.require_words(self._splits.table(split)["caption"].head(100).tolist())
 

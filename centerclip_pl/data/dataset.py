@@ -92,7 +92,8 @@ class VideoCaptionDataset(Dataset[Item]):
         captions: for training, see above.
         seed: of random choices.
         on_bad_video: when a video cannot be read: raise (``"error"``), leave it out of its batch (``"drop"``), or, in
-            training, take another one that is drawn at random (``"resample"``; in evaluation as ``"drop"``).
+            training, take another one that is drawn at random (``"resample"``; in evaluation as ``"drop"``). A training
+            batch of which nothing is left gets one that is drawn at random in either case.
         lost: videos, by row, that need not be tried, and why.
     """
 
@@ -149,8 +150,12 @@ class VideoCaptionDataset(Dataset[Item]):
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Item | Lost] | list[Failure]:
         """What a DataLoader calls for a batch: an error the user can mend becomes an item."""
+        resample = self.training and self.on_bad_video == "resample"
         try:
-            return [entry for key in keys for entry in self._tries(key)]
+            entries = [entry for key in keys for entry in self._tries(key, resample)]
+            if self.training and not any(isinstance(entry, Item) for entry in entries):
+                entries += self._tries(keys[0], resample=True)  # an epoch keeps its number of batches
+            return entries
         except CenterCLIPError as error:
             return [Failure(error)]
 
@@ -166,7 +171,7 @@ class VideoCaptionDataset(Dataset[Item]):
             else:
                 good.append(item)
         if not good:
-            return Failure(self.nothing_left(lost)) if self.training else Loaded(None, lost)
+            return Loaded(None, lost)
         text_ids = [text for item in good for text in item.text_ids]
         try:
             input_ids, attention_mask = self.tokenizer([self._captions[text] for text in text_ids])
@@ -186,11 +191,10 @@ class VideoCaptionDataset(Dataset[Item]):
     def _video(self, index: int) -> int:
         return self._video_of_text[index] if self.training and self.captions == "all" else index
 
-    def _tries(self, key: Key) -> Iterator[Item | Lost]:
+    def _tries(self, key: Key, resample: bool) -> Iterator[Item | Lost]:
         """The item; or, where the policy is not to raise, those that could not be read and perhaps another one."""
-        resample = self.training and self.on_bad_video == "resample"
         lost: list[Lost] = []
-        for number in range(_TRIES if resample else 1):
+        for number in range(_TRIES if resample and self._substitutes else 1):
             wanted = self._wanted(key, number)
             if wanted.video in self.lost:
                 lost.append(Lost(wanted.video, self.lost[wanted.video]))

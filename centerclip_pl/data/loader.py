@@ -17,7 +17,9 @@ from centerclip_pl.data.dataset import Failure, Lost, VideoCaptionDataset
 from centerclip_pl.data.sampler import EpochSampler
 from centerclip_pl.errors import DataError, VideoError
 
-_TIMED_OUT, _DIED = "DataLoader timed out", "DataLoader worker"  # how torch's messages begin
+# How torch's messages begin; that of an error which a process met ("Caught ...") is neither.
+_TIMED_OUT, _DIED = "DataLoader timed out", "DataLoader worker (pid"
+_ROUNDS = 10  # of new processes without a batch between them; so many are no accident of single files
 _POLL = 2.0  # seconds
 # How a decoder dies of a file; SIGKILL and SIGBUS are how it dies of too little memory.
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
@@ -43,10 +45,10 @@ class _Batches:
         return islice(iter(self._sampler), self.skip, None)
 
 
-class _CulpritError(Exception):
-    """A process that reads videos hangs or crashed, on this video."""
+class _CulpritsError(Exception):
+    """Processes that read videos hang, or one crashed, on these videos."""
 
-    def __init__(self, lost: Lost) -> None:
+    def __init__(self, lost: list[Lost]) -> None:
         super().__init__(lost)
         self.lost = lost
 
@@ -60,7 +62,8 @@ class VideoLoader(DataLoader[Any]):
     a loader that has :meth:`state_dict`, and gives it back where an epoch was not finished.
 
     Where the dataset does not raise for bad videos, a decoder that hangs or crashes is no reason to end: its process
-    is killed, the video counts as lost, and new processes go on with the batch that was being waited for.
+    is killed, the video counts as lost, and new processes go on with the batch that was being waited for. Where that
+    happens again and again without a batch in between, it is no longer the files, and an error ends the run.
     """
 
     _resumes = False
@@ -90,6 +93,7 @@ class VideoLoader(DataLoader[Any]):
             done = self.sampler.batches_done() if self._resumes else 0
             self._resumes = False
         lost: list[Lost] = []
+        culprits: list[list[Lost]] = []  # of each round since the last batch
         anything = done > 0
         while True:
             try:
@@ -102,11 +106,15 @@ class VideoLoader(DataLoader[Any]):
                     self._videos.lost.update(loaded.lost)
                     if loaded.batch is not None:
                         anything = True
+                        culprits = []
                         yield loaded.batch
                 break
-            except _CulpritError as culprit:
-                self._videos.lost.update([culprit.lost])
+            except _CulpritsError as error:
+                culprits.append(error.lost)
+                self._videos.lost.update(error.lost)
                 self._end_processes()
+                if len(culprits) == _ROUNDS:
+                    raise self._videos.nothing_left([entry for found in culprits for entry in found]) from error
         if lost and not anything:
             raise self._videos.nothing_left(lost)
 
@@ -139,11 +147,15 @@ class VideoLoader(DataLoader[Any]):
         """Kill the processes; the next epoch, or the rest of this one, gets new ones."""
         last: Any = self._iterator
         self._iterator = None
-        last._shutdown_workers()  # waits some seconds for each, then terminates it
+        busy = self._videos.busy
+        assert busy is not None
+        for process, video in zip(last._workers, busy[:, 0].tolist(), strict=True):
+            if int(video) in self._videos.lost:
+                process.kill()  # it is decoding, and so holds no lock of a queue; nobody need wait for it
+        last._shutdown_workers()  # waits some seconds for each of the others, then terminates it
         for process in last._workers:
             process.kill()
-        assert self._videos.busy is not None
-        self._videos.busy[:, 0] = -1
+        busy[:, 0] = -1
 
     def _patiently(self, get: Callable[[], _T]) -> _T:
         """Call what waits for a loader's process.
@@ -155,7 +167,7 @@ class VideoLoader(DataLoader[Any]):
             try:
                 return get()
             except RuntimeError as error:
-                if _TIMED_OUT in str(error) and time.monotonic() <= deadline:
+                if str(error).startswith(_TIMED_OUT) and time.monotonic() <= deadline:
                     continue
                 self._blame(error)
                 raise self._explained(error) from error
@@ -163,24 +175,26 @@ class VideoLoader(DataLoader[Any]):
     def _blame(self, error: RuntimeError) -> None:
         """
         Raises:
-            _CulpritError: the dataset does not raise for bad videos, and this is about one.
+            _CulpritsError: the dataset does not raise for bad videos, and this is about some.
         """
         dataset, last = self._videos, cast("Any", self._iterator)
         if dataset.on_bad_video == "error" or dataset.busy is None or last is None:
             return
         busy = [(int(video), since) for video, since in dataset.busy.tolist()]
-        if _TIMED_OUT in str(error):
-            # The one that has been at it for longest. Had none been at it for long, it were the disk that is slow.
-            video, since = min(
-                (entry for entry in busy if entry[0] >= 0), key=lambda entry: entry[1], default=(-1, 0.0)
-            )
-            if video >= 0 and time.monotonic() - since >= dataset.patience / 2:
+        if str(error).startswith(_TIMED_OUT):
+            now = time.monotonic()
+            ages = sorted(((now - since, video) for video, since in busy if video >= 0), reverse=True)
+            # The one that has been at it for longest, and who has been at it for as long as one may wait. Had none been
+            # at it for long, it were the disk that is slow.
+            hang = [video for age, video in ages if age >= dataset.patience]
+            hang = hang or [video for age, video in ages[:1] if age >= dataset.patience / 2]
+            if hang:
                 reason = f"was not decoded within {dataset.patience:g} s, and its process was killed"
-                raise _CulpritError(Lost(video, reason)) from error
+                raise _CulpritsError([Lost(video, reason) for video in dict.fromkeys(hang)]) from error
         for process, (video, _) in zip(last._workers, busy, strict=True):
             if video >= 0 and process.exitcode is not None and -process.exitcode in _CRASHES:
                 name = signal.Signals(-process.exitcode).name
-                raise _CulpritError(Lost(video, f"crashes the decoder ({name})")) from error
+                raise _CulpritsError([Lost(video, f"crashes the decoder ({name})")]) from error
 
     @property
     def _videos(self) -> VideoCaptionDataset:
@@ -190,11 +204,11 @@ class VideoLoader(DataLoader[Any]):
     def _explained(self, error: RuntimeError) -> Exception:
         """What torch says of a loader's process that hangs or dies, with the video and the next step."""
         text, dataset = str(error), self._videos
-        if _TIMED_OUT not in text and _DIED not in text:
+        if not text.startswith((_TIMED_OUT, _DIED)):
             return error
         busy = [] if dataset.busy is None else sorted({int(video) for video in dataset.busy[:, 0] if video >= 0})
         paths = [dataset.reader.names[video] for video in busy]
-        if _TIMED_OUT in text:
+        if text.startswith(_TIMED_OUT):
             reason = f"no batch came within {dataset.patience:g} s, so its decoding hangs"
             advice = "re-encode or remove the file; where the disk is only slow, raise --data.loader_timeout"
         else:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 import torch.distributed as dist
@@ -16,6 +16,8 @@ from centerclip_pl.video.decode import MISSING
 
 if TYPE_CHECKING:
     from centerclip_pl.data.datamodule import RetrievalDataModule
+
+_T = TypeVar("_T")
 
 SPLITS = ("train", "val", "test")
 
@@ -31,7 +33,7 @@ class Splits:
         self._source = source
         self._published: dict[str, pd.DataFrame] | None = None
         self._used: dict[str, pd.DataFrame] = {}
-        self._bad: dict[str, list[BadVideo]] = {}
+        self._bad: dict[str, list[BadVideo]] = {}  # what the check found
         self._lost: dict[str, dict[int, str]] = {}
 
     def names(self) -> list[str]:
@@ -84,11 +86,7 @@ class Splits:
 
     def share(self) -> None:
         """Put together what the processes could not read. All of them must call it."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return
-        everyone: list[dict[str, dict[int, str]]] = [{} for _ in range(dist.get_world_size())]
-        dist.all_gather_object(everyone, self._lost)
-        for lost in everyone:
+        for lost in _from_everyone(self._lost):
             for split, videos in lost.items():
                 self._lost.setdefault(split, {}).update(videos)
 
@@ -109,20 +107,42 @@ class Splits:
         if not new:
             return
         found = self._find_bad(new)
-        bad = {split: [video for video in found if video["split"] == split] for split in new}
-        videos = {split: table["video_id"].nunique() for split, table in new.items()}
-        nothing_left = any(len(bad[split]) == videos[split] for split in new)
-        if found and (nothing_left or source.on_bad_video == "error"):
-            raise bad_videos_error(found, sum(videos.values()), source.files_step)
-        for split, table in new.items():
-            reasons = {video["video_id"]: video["reason"] for video in bad[split]}
-            self._lost[split] = {}
-            if split == "train" and source.on_bad_video == "resample":  # they keep their place in the epoch
-                rows = enumerate(video_list(table)["video_id"])
-                self._lost[split] = {row: reasons[video_id] for row, video_id in rows if video_id in reasons}
-                bad[split] = []
-            self._bad[split] = bad[split]
-            self._used[split] = without_videos(table, {video["video_id"] for video in bad[split]})
+        self._refuse(found, new)
+        for split in new:
+            self._use(split, [video for video in found if video["split"] == split])
+
+    def agree(self, splits: Sequence[str]) -> None:
+        """Leave out what the check of any process found bad, so that a row is the same video in all. All must call it.
+
+        They may differ where each machine has its own copy of the files, or a slow disk.
+
+        Raises:
+            DataError: as in :meth:`require`.
+        """
+        everyone = _from_everyone({split: self._bad[split] for split in splits})
+        for split in splits:
+            found = {video["video_id"]: video for bad in [*everyone, self._bad] for video in bad[split]}
+            if len(found) > len(self._bad[split]):
+                table = self._read()[split]
+                bad = [found[video_id] for video_id in table["video_id"].unique() if video_id in found]
+                self._refuse(bad, {split: table})
+                self._use(split, bad)
+
+    def _refuse(self, found: Sequence[BadVideo], tables: Mapping[str, pd.DataFrame]) -> None:
+        videos = {split: table["video_id"].nunique() for split, table in tables.items()}
+        nothing_left = any(sum(video["split"] == split for video in found) == count for split, count in videos.items())
+        if found and (nothing_left or self._source.on_bad_video == "error"):
+            raise bad_videos_error(found, sum(videos.values()), self._source.files_step)
+
+    def _use(self, split: str, found: list[BadVideo]) -> None:
+        """Set what is used of a split, given what the check found."""
+        table, reasons = self._read()[split], {video["video_id"]: video["reason"] for video in found}
+        self._bad[split], self._lost[split] = found, {}
+        if split == "train" and self._source.on_bad_video == "resample":  # they keep their place in the epoch
+            rows = enumerate(video_list(table)["video_id"])
+            self._lost[split] = {row: reasons[video_id] for row, video_id in rows if video_id in reasons}
+            reasons = {}
+        self._used[split] = without_videos(table, reasons)
 
     def _find_bad(self, tables: dict[str, pd.DataFrame]) -> list[BadVideo]:
         source = self._source
@@ -133,11 +153,11 @@ class Splits:
     def _bad_of(self, split: str) -> list[BadVideo]:
         """What the check found, and what could not be read later."""
         bad = list(self._bad[split])
-        if self._lost[split]:
-            videos = video_list(self._used[split])
-            for row, reason in sorted(self._lost[split].items()):
-                video = {name: str(videos.loc[row, name]) for name in ("video_id", "path")}
-                bad.append(BadVideo(video_id=video["video_id"], path=video["path"], reason=reason, split=split))
+        known, videos = {video["video_id"] for video in bad}, video_list(self._used[split])
+        for row, reason in sorted(self._lost[split].items()):
+            video_id, path = (str(videos.loc[row, name]) for name in ("video_id", "path"))
+            if video_id not in known:
+                bad.append(BadVideo(video_id=video_id, path=path, reason=reason, split=split))
         return bad
 
     def _read(self) -> dict[str, pd.DataFrame]:
@@ -167,6 +187,15 @@ class Splits:
             tables["train"], tables["val"] = hold_out(tables["train"], source.val_videos)
         self._published = tables
         return tables
+
+
+def _from_everyone(own: _T) -> list[_T]:
+    """What each process has."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [own]
+    everyone = [own] * dist.get_world_size()
+    dist.all_gather_object(everyone, own)
+    return everyone
 
 
 def _check_folder(folder: Path, next_step: str, kind: str = "of the dataset") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol, cast
 
 from lightning import LightningModule, Trainer
@@ -24,7 +25,8 @@ class CheckedData(Protocol):
 
 
 class BadVideoTable(Callback):
-    """After training and after a test: logs how many videos could not be used, and which.
+    """After training and after a test: logs how many videos could not be used, and which. After a prediction, which
+    writes no results.json: says so on stderr.
 
     - ``data/bad_videos``: their number, to all loggers.
     - ``data/bad_video_list``: a table of them, to Weights & Biases, where there are any.
@@ -38,15 +40,28 @@ class BadVideoTable(Callback):
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._log(trainer)
 
+    @override
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        bad = _bad_videos(trainer)
+        if bad and trainer.is_global_zero:
+            lines = [f"note: {len(bad):,} videos could not be used and have no embeddings:"]
+            lines += [f"  {video['path']}: {video['reason']}" for video in bad]
+            print("\n".join(lines), file=sys.stderr, flush=True)
+
     def _log(self, trainer: Trainer) -> None:
-        data = cast(CheckedData, cast(Any, trainer).datamodule)
-        data.share_bad_videos()
+        bad = _bad_videos(trainer)
         if not trainer.is_global_zero:
             return
-        bad = data.bad_videos
         for logger in trainer.loggers:
             logger.log_metrics({"data/bad_videos": len(bad)}, step=trainer.global_step)
             if bad and isinstance(logger, WandbLogger):
                 logger.log_table(
                     "data/bad_video_list", list(COLUMNS), [[str(video[name]) for name in COLUMNS] for video in bad]
                 )
+
+
+def _bad_videos(trainer: Trainer) -> list[Any]:
+    """Those of all processes; all must call it."""
+    data = cast(CheckedData, cast(Any, trainer).datamodule)
+    data.share_bad_videos()
+    return data.bad_videos

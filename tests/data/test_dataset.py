@@ -194,10 +194,33 @@ def test_training_drops_a_bad_video_from_its_batch(with_a_gap: Callable[..., Vid
     assert found.lost == [Lost(1, "does not exist")]
     assert found.batch is not None
     assert found.batch["video_ids"].tolist() == found.batch["video_of_text"].tolist() == [0, 2]
-    nothing = dataset.collate(dataset.__getitems__([(1, 3)]))
-    assert isinstance(nothing, Failure)
-    assert "none of 1 videos in a row can be read" in str(nothing.error)
-    assert "gone.mp4: does not exist" in str(nothing.error)
+
+
+def test_a_training_batch_of_which_nothing_is_left_gets_another_video(
+    with_a_gap: Callable[..., VideoCaptionDataset],
+) -> None:
+    dataset = with_a_gap(training=True, on_bad_video="drop")
+    drawn = set()
+    for epoch in range(12):
+        found = loaded(dataset, [(1, epoch), (1, epoch)])
+        assert found.batch is not None
+        assert len(found.batch["video_ids"]) == 1
+        assert set(found.lost) == {Lost(1, "does not exist")}
+        again = loaded(dataset, [(1, epoch), (1, epoch)]).batch
+        assert again is not None
+        assert torch.equal(again["frames"], found.batch["frames"])
+        drawn |= set(found.batch["video_ids"].tolist())
+    assert drawn == {0, 2}
+
+
+@pytest.mark.parametrize("policy", ["drop", "resample"])
+def test_training_with_nothing_to_take_instead_is_an_error(
+    with_a_gap: Callable[..., VideoCaptionDataset], policy: Any
+) -> None:
+    dataset = with_a_gap(training=True, on_bad_video=policy, lost=dict.fromkeys(range(3), "is damaged"))
+    failure = dataset.collate(dataset.__getitems__([(0, 0), (1, 0)]))
+    assert isinstance(failure, Failure)
+    assert "is damaged" in str(failure.error)
 
 
 @pytest.mark.parametrize("captions", ["random", "all"])

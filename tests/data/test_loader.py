@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
+import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,15 +207,37 @@ def test_a_worker_that_dies_names_the_file(
     assert str(paths[0]) in str(caught.value)
 
 
+@pytest.mark.parametrize("policy", ["error", "drop"])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_other_errors_stay_what_they_are(
-    make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch
+    make_loader: Callable[..., VideoLoader], monkeypatch: pytest.MonkeyPatch, policy: str, workers: int
 ) -> None:
-    def fail(path: str, *args: Any, **options: Any) -> torch.Tensor:
+    def fail_as_no_decoder_does(path: str, *args: Any, **options: Any) -> torch.Tensor:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(frames_module, "read_frames", fail)
-    with pytest.raises(RuntimeError, match=r"^a defect$"):
-        epoch_of(make_loader(training=False, workers=0), 0)
+    monkeypatch.setattr(frames_module, "read_frames", fail_as_no_decoder_does)
+    loader = make_loader(training=False, workers=workers, policy=policy)
+    loader.multiprocessing_context = "fork" if workers else None
+    with pytest.raises(RuntimeError, match="a defect") as caught:
+        epoch_of(loader, 0)
+    told = str(caught.value) if workers else "".join(traceback.format_exception(caught.value))
+    assert "in fail_as_no_decoder_does" in told  # the line to mend
+
+
+# Forkserver is the default from Python 3.14 on.
+@pytest.mark.parametrize("method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
+def test_processes_may_be_started_in_any_way(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], broken_videos: dict[str, Path], method: str
+) -> None:
+    files = [*paths[:2], broken_videos["text"]]
+    expected = epoch_of(make_loader(workers=0, files=files, policy="resample"), 0)
+    loader = make_loader(workers=1, files=files, policy="resample")
+    loader.multiprocessing_context = method
+    assert same(epoch_of(loader, 0), expected)
+    dataset = loader.dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    assert dataset.busy is not None
+    assert dataset.busy[0, 1] > 0  # it is the same memory
 
 
 Policy = pytest.mark.parametrize("policy", ["drop", "resample"])
@@ -296,6 +321,74 @@ def test_running_out_of_memory_is_not_blamed_on_a_video(
     loader.multiprocessing_context = "fork"
     with pytest.raises(DataError, match="the process that decodes it died"):
         epoch_of(loader, 0)
+
+
+def test_decoders_that_hang_at_once_are_found_at_once(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_frames = frames_module.read_frames
+
+    def hang_on_some(path: str, *args: Any, **options: Any) -> torch.Tensor:
+        if path in map(str, paths[:5:2]):  # one in each of the first batches
+            time.sleep(600)
+        return read_frames(path, *args, **options)
+
+    monkeypatch.setattr(frames_module, "read_frames", hang_on_some)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    loader = make_loader(training=False, workers=5, timeout=2, policy="drop")  # more than there are batches
+    loader.multiprocessing_context = "fork"
+    starts: list[Any] = []
+    begin = loader._begin
+    monkeypatch.setattr(loader, "_begin", lambda skip: starts.append(skip) or begin(skip))
+    for _ in range(2):
+        batches = epoch_of(loader, 0)
+        assert torch.cat([batch["video_ids"] for batch in batches]).tolist() == [1, 3, 5, 6]
+    dataset = loader.dataset
+    assert isinstance(dataset, VideoCaptionDataset)
+    assert sorted(dataset.lost) == [0, 2, 4]
+    assert 3 <= len(starts) <= 4  # one or two for all three, not one for each; one for each epoch
+
+
+def test_it_is_not_the_files_when_all_hang(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames_module, "read_frames", lambda *_, **__: time.sleep(600))
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    monkeypatch.setattr(loader_module, "_ROUNDS", 3)
+    loader = make_loader(training=False, timeout=0.3, policy="drop")
+    loader.multiprocessing_context = "fork"
+    with pytest.raises(DataError, match="none of 3 videos in a row can be read") as caught:
+        epoch_of(loader, 0)
+    assert "was not decoded within 0.3 s" in str(caught.value)
+    assert "the disk or share" in str(caught.value.next_step)
+
+
+def test_new_processes_leave_nothing_of_the_old_ones(
+    make_loader: Callable[..., VideoLoader], paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_frames = frames_module.read_frames
+
+    def crash(path: str, *args: Any, **options: Any) -> torch.Tensor:
+        if path != str(paths[2]):
+            os.kill(os.getpid(), signal.SIGABRT)
+        return read_frames(path, *args, **options)
+
+    monkeypatch.setattr(frames_module, "read_frames", crash)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
+    loader = make_loader(training=False, files=paths[:3], policy="drop")
+    loader.multiprocessing_context = "fork"
+    open_files = []
+    for _ in range(3):
+        assert isinstance(loader.dataset, VideoCaptionDataset)
+        loader.dataset.lost.clear()
+        loader._iterator = None
+        (batch,) = epoch_of(loader, 0)  # the third process reads it
+        assert batch["video_ids"].tolist() == [2]
+        assert len(multiprocessing.active_children()) <= 1
+        del batch
+        gc.collect()
+        open_files.append(len(os.listdir("/proc/self/fd")))
+    assert open_files[2] <= open_files[1]
 
 
 def test_lost_videos_reach_the_main_process(

@@ -14,6 +14,7 @@ from centerclip_pl.training.bad_videos import COLUMNS, BadVideoTable
 class Model(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None: ...
     def test_step(self, batch: Any, batch_idx: int) -> None: ...
+    def predict_step(self, batch: Any, batch_idx: int) -> None: ...
     def configure_optimizers(self) -> None: ...
 
 
@@ -51,3 +52,25 @@ def test_number_and_list_go_to_the_loggers(
     expected = [("data/bad_video_list", list(COLUMNS), [["v99", "test", "v99.mp4", "does not exist"]])]
     assert tables == (expected * 2 if bad else [])
     json.dumps(tables)
+
+
+def test_a_prediction_says_what_it_lacks(
+    tiny_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = type(tiny_data)
+    monkeypatch.setattr(kind, "predict_dataloader", kind.test_dataloader)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        callbacks=[BadVideoTable()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.predict(Model(), tiny_data)
+    assert (
+        "note: 1 videos could not be used and have no embeddings:\n  v99.mp4: does not exist" in capsys.readouterr().err
+    )
+    tiny_data.bad_videos = []
+    trainer.predict(Model(), tiny_data)
+    assert "note:" not in capsys.readouterr().err
