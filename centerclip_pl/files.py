@@ -1,11 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and locks that end with the process that holds them."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,3 +32,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def try_lock(file: int, path: str | Path) -> bool:
+    """Whether this process now holds the lock on an open file or folder, until that is closed.
+
+    Args:
+        file: its descriptor.
+        path: what to call it where it cannot be locked, as on some network file systems; that counts as held.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s): let no second process write there", path, error.strerror)
+    return True

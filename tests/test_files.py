@@ -1,8 +1,9 @@
+import errno
 from pathlib import Path
 
 import pytest
 
-from centerclip_pl.files import replacing
+from centerclip_pl.files import replacing, try_lock
 
 
 def test_the_file_changes_when_the_block_ends(tmp_path: Path) -> None:
@@ -35,3 +36,23 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
 def test_a_block_that_writes_nothing_fails(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.txt"):
         pass
+
+
+def test_a_lock_is_held_once_and_ends_with_its_file(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as first, (tmp_path / "lock").open("w") as second:
+        assert try_lock(first.fileno(), tmp_path)
+        assert not try_lock(second.fileno(), tmp_path)
+        first.close()
+        assert try_lock(second.fileno(), tmp_path)
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (tmp_path / "lock").open("w") as file:
+        assert try_lock(file.fileno(), tmp_path)
+    assert f"{tmp_path} cannot be locked (No locks available)" in caplog.text

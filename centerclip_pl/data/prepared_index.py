@@ -7,9 +7,7 @@ believed. A ``.lock`` keeps a second process out.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +15,12 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
 from centerclip_pl.errors import ConfigError, DataError
-from centerclip_pl.files import replacing
+from centerclip_pl.files import replacing, try_lock
 
 SETTINGS_FILE = "prepared.json"
 """The file by which a folder of prepared videos is known."""
 INDEX_FILE = "index.jsonl"
 
-_log = logging.getLogger(__name__)
 _RULES = 1  # raise it when the same settings come to mean another file
 
 
@@ -125,14 +122,10 @@ class PreparedFolder:
 
     def _take_lock(self) -> None:
         assert self._lock is not None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(self._lock.fileno(), self.out):
             raise ConfigError(
                 f"another process is preparing videos in {self.out}", "wait for it, or name another folder with --out"
-            ) from None
-        except OSError as error:  # some network file systems have no locks
-            _log.warning("%s cannot be locked (%s): let no second process prepare videos there", self.out, error)
+            )
 
     def _check_settings(self) -> None:
         file = self.out / SETTINGS_FILE

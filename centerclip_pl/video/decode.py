@@ -63,8 +63,8 @@ def read_frames(
         fps: frames a second to sample, for videos that were not prepared at a low rate: the candidates are the frames
             shown ``0, 1 / fps, 2 / fps, ...`` seconds after ``start`` (or the first frame), each once
             (:func:`~centerclip_pl.video.sampling.frames_at`). CLIP4Clip (arXiv 2104.08860) takes 1. None: every frame.
-        decoder: one of ``DECODERS``. Frames and times are the same; colours of frames with an odd size or with more
-            than 8 bits a channel differ by at most 2 grey levels on average, all others do not.
+        decoder: one of ``DECODERS``. Frames and times are the same; colours of frames with an odd size differ by at
+            most 2 grey levels on average, all others do not.
 
     Returns:
         uint8 ``[R, 3, H, W]``, RGB, one for each index that ``choose`` returned: upright where the file says how it is

@@ -75,10 +75,14 @@ def frames_by_packets(path: str, fps: float) -> Iterator[Shown]:
             container, stream = stack.enter_context(opened(path))
             source = container.demux(stream)
         codec, aspect = stream.codec_context, stream.sample_aspect_ratio
+        latest: int | None = None
         try:
             for packet in chain((packet for packet in source if packet.size), [None]):
                 codec.skip_frame = "DEFAULT" if packet is None or packet.pts in wanted else "NONREF"
                 for frame in codec.decode(packet):
+                    if latest is not None and frame.pts is not None and frame.pts < latest:
+                        raise NeedsExactReading(len(packets.order))
+                    latest = frame.pts if latest is None else latest if frame.pts is None else frame.pts
                     if frame.pts in wanted and not frame.is_corrupt:
                         yield Shown(frame, wanted.pop(frame.pts), aspect)
         except av.FFmpegError as error:  # perhaps for want of a packet that was left out; reading all of them tells

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from centerclip_pl.data.download.members import DamagedError, Member, members_of, require_safe
-from centerclip_pl.data.download.partial import append, in_units, locked, unwritable
+from centerclip_pl.data.download.partial import append, in_units, unwritable
 from centerclip_pl.errors import DataError
+from centerclip_pl.files import try_lock
 
 _CHUNK = 1 << 20  # bytes
 
@@ -81,7 +82,7 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(folder, error) from error
     try:
-        if not locked(file, folder):
+        if not try_lock(file, folder):
             raise DataError(f"another process is unpacking into {folder}", "wait for it, or end it")
         yield
     finally:

@@ -166,7 +166,8 @@ class _Fetching:
 
     def _receive(self, response: Response, have: int, bar: Any) -> None:
         if self.url.startswith("https:") and not response.url.startswith("https:"):
-            raise DataError(f"{self.url} leads to {response.url}, which is not encrypted", "fetch the file by hand")
+            place = _without_secrets(response.url.partition("?")[0])  # what follows may be a signature
+            raise DataError(f"{self.url} leads to {place}, which is not encrypted", "fetch the file by hand")
         if response.status_code == 416 and have:
             total = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
             if total and int(total[1]) == have and not self.partial.version.differs_from(_version(self.url, response)):
@@ -283,4 +284,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) or "timed out" in str(error):
         return "no answer in time"
     text = next((arg for arg in reversed(error.args) if isinstance(arg, str)), None) or type(error).__name__
-    return re.sub(r"<[^>]*>:? ?|HTTPS?Connection\(.*?\): ", "", text).strip()[:200]
+    return _without_secrets(re.sub(r"<[^>]*>:? ?|HTTPS?Connection\(.*?\): ", "", text).strip())[:200]
+
+
+def _without_secrets(text: str) -> str:
+    """Addresses, of proxies for instance, without the name and password that stand before an @."""
+    return re.sub(r"(?<=//)[^/@]*@|[^\s/@'\"]*@", "", text)

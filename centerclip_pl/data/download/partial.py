@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from centerclip_pl.errors import DataError
-from centerclip_pl.files import replacing
+from centerclip_pl.files import replacing, try_lock
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class Partial:
 
     def _lock(self) -> None:
         busy = DataError(f"{self.path} is being fetched by another process", "wait for it, or end it")
-        if not locked(self._file, self.path):
+        if not try_lock(self._file, self.path):
             raise busy
         # Between opening and locking, the other process may have finished and renamed the file.
         if not self.path.exists() or not os.path.samestat(os.fstat(self._file), self.path.stat()):
@@ -158,17 +157,6 @@ class Partial:
         else:
             self.version = version
         os.lseek(self._file, 0, os.SEEK_END)
-
-
-def locked(file: int, path: Path) -> bool:
-    """Whether this process now holds the lock on an open file or folder, until that is closed."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:  # some network file systems have no locks
-        _log.warning("%s cannot be locked (%s): do not run this command twice at once", path, error.strerror)
-    return True
 
 
 def append(file: int, data: bytes, path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -26,9 +24,8 @@ from centerclip_pl.data.frame_cache.layout import (
 )
 from centerclip_pl.data.frame_cache.shards import to_disk, writing_to
 from centerclip_pl.errors import ConfigError, DataError
-from centerclip_pl.files import replacing
+from centerclip_pl.files import replacing, try_lock
 
-_log = logging.getLogger(__name__)
 _LIBRARIES = ("av", "decord", "numpy", "pillow", "pyarrow", "torch")
 
 
@@ -63,12 +60,8 @@ def locked(folder: Path, settings: CacheSettings) -> Iterator[None]:
         writing.mkdir(parents=True, exist_ok=True)
         lock = (writing / "lock").open("w")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another process writes {folder}", "wait for it, or end it") from None
-        except OSError as error:
-            _log.warning("%s cannot be locked (%s): make sure that no other process writes there", folder, error)
+        if not try_lock(lock.fileno(), folder):
+            raise ConfigError(f"another process writes {folder}", "wait for it, or end it")
         refuse_other_content(folder, settings)  # once more, where nobody else can be at it
         with writing_to(folder), replacing(writing / SETTINGS) as part:
             part.write_bytes(settings_json(settings))

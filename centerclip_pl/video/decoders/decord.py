@@ -6,7 +6,8 @@
 - After a seek to a key frame that later frames look beyond (an open group of pictures, periodic intra refresh) it gives
   wrong frames.
 - It fails on videos that are to be shown turned by a quarter, and takes mirroring for a half turn.
-- It converts the colours of interlaced pictures as if they were not.
+- It trusts what the container says of key frames, and seeks wrongly in files without an index (MPEG-TS, ASF).
+- It converts the colours of interlaced pictures as if they were not, and of deep ones (10 bits) by other rules.
 - Its FFmpeg is old: no AV1, no GIF, and seeking fails in many HEVC files.
 - ``get_batch`` can hang for ever in native code, where no exception reaches it. Nothing can be done about that within
   the process: :mod:`centerclip_pl.video.check` decodes in processes that it can kill, and loaders have a time limit.

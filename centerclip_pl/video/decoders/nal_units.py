@@ -1,4 +1,5 @@
-"""Just enough of H.264 (ITU-T H.264, 7.3.1 and Annex B) to tell key frames at which decoding can begin afresh.
+"""Just enough of H.264 (ITU-T H.264, 7.3.1 and Annex B) to tell key frames at which decoding can begin afresh, and of
+MPEG-4 (ISO/IEC 14496-2, 6.2.5) to tell what kind of pictures a packet holds.
 
 Containers mark recovery points as key frames too: open groups of pictures, and files without any whole picture but the
 first (periodic intra refresh), which are whole only some frames later. Decoders that seek there give wrong frames.
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _SLICE, _IDR_SLICE = 1, 5
 _START_CODE = b"\x00\x00\x01"
+_VOP = b"\x00\x00\x01\xb6"
 
 
 def nal_prefix(stream: VideoStream) -> int:
@@ -28,6 +30,16 @@ def has_idr(packet: bytes, prefix: int) -> bool:
         if kind in (_SLICE, _IDR_SLICE):
             return kind == _IDR_SLICE
     return False
+
+
+def vop_types(packet: bytes) -> list[int]:
+    """``vop_coding_type`` of each picture in an MPEG-4 packet (0: I, 1: P, 2: B); DivX packs two into one packet."""
+    types = []
+    position = packet.find(_VOP)
+    while 0 <= position < len(packet) - 4:
+        types.append(packet[position + 4] >> 6)
+        position = packet.find(_VOP, position + 4)
+    return types
 
 
 def _kinds(packet: bytes, prefix: int) -> Iterator[int]:

@@ -39,17 +39,21 @@ def _decode_wanted(path: str, stream: VideoStream, packets: Packets, indices: Se
     size = stream.codec_context.width, stream.codec_context.height
     wanted = {packets.pts[position] for position in positions}
     pictures: dict[int, np.ndarray] = {}
+    # Where damage is concealed, what is shown depends on what was decoded before. H.264's open groups, whose first
+    # pictures want what was left out, would be taken for damage.
+    strict = stream.codec_context.name != "h264" or not packets.has_open_groups()
     matrix = None
     try:
         if packets.kept is not None:
-            frames = _frames(stream, packets.kept, stretches, wanted)
+            frames = _frames(stream, packets.kept, stretches, wanted, strict)
         else:
-            frames = _frames_read_again(path, stretches, wanted)
+            frames = _frames_read_again(path, stretches, wanted, strict)
         for frame in frames:
             if frame.pts in wanted and frame.pts not in pictures and not frame.is_corrupt:
                 pictures[frame.pts] = _rgb(frame, size)
                 matrix = display_matrix(frame)
-    except av.FFmpegError as error:  # perhaps for want of a packet that was left out; reading all of them tells
+    except (av.FFmpegError, NeedsExactReading) as error:
+        # Perhaps for want of a packet that was left out; reading all of them tells.
         raise NeedsExactReading(len(packets.order)) from error
     if len(pictures) < len(wanted):
         raise NeedsExactReading(len(packets.order))
@@ -72,17 +76,26 @@ def _stretches(packets: Packets, positions: Sequence[int]) -> list[tuple[int, in
 
 
 def _frames(
-    stream: VideoStream, packets: Iterable[av.Packet], stretches: list[tuple[int, int]], wanted: set[int]
+    stream: VideoStream,
+    packets: Iterable[av.Packet],
+    stretches: list[tuple[int, int]],
+    wanted: set[int],
+    strict: bool,
 ) -> Iterator[av.VideoFrame]:
     """What the stretches give; frames to which no other refers only where they are wanted.
 
     Raises:
-        NeedsExactReading: a stretch does not begin with a key frame, whatever the container says.
+        NeedsExactReading: a stretch does not begin with a key frame, whatever the container says; or its frames come in
+            another order than their times.
+        av.FFmpegError: a packet cannot be decoded; if `strict`, also where FFmpeg would conceal that.
     """
     codec = stream.codec_context
+    if strict:
+        codec.options = {**codec.options, "err_detect": "explode"}
     runs = iter(stretches)
     first, last = next(runs)
     begin: int | None = None
+    latest: int | None = None
     for position, packet in enumerate(packets):
         if position < first:
             continue
@@ -96,21 +109,28 @@ def _frames(
         for frame in frames:
             if frame.pts == begin:
                 if not frame.key_frame:
-                    raise NeedsExactReading(0)
+                    raise NeedsExactReading(len(wanted))
                 begin = None
+            if frame.pts is not None:
+                if latest is not None and frame.pts < latest:
+                    raise NeedsExactReading(len(wanted))
+                latest = frame.pts
             yield frame
         if position == last:
             if begin is not None:  # not whole enough to be shown
-                raise NeedsExactReading(0)
+                raise NeedsExactReading(len(wanted))
+            latest = None
             first, last = next(runs, (-1, -1))
             if first < 0:
                 return
 
 
-def _frames_read_again(path: str, stretches: list[tuple[int, int]], wanted: set[int]) -> Iterator[av.VideoFrame]:
+def _frames_read_again(
+    path: str, stretches: list[tuple[int, int]], wanted: set[int], strict: bool
+) -> Iterator[av.VideoFrame]:
     with opened(path) as (container, stream):
         packets = (packet for packet in container.demux(stream) if packet.size)
-        yield from _frames(stream, packets, stretches, wanted)
+        yield from _frames(stream, packets, stretches, wanted, strict)
 
 
 def _decode_from_start(request: Request, packets: int) -> Decoded:

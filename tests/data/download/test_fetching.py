@@ -387,3 +387,15 @@ def test_sizes_without_fetching(good: Any, answer: Any) -> None:
     with pytest.raises(DataError, match="no size"):
         offered_size(f"{good.url}/file.bin")
     assert {request["method"] for request in good.requests} == {"HEAD"}
+
+
+@pytest.mark.parametrize("proxy", ["http://user:s3cret@127.0.0.1:99999", "http://user:s3 cret@127.0.0.1:99999"])
+def test_the_password_of_a_proxy_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, proxy)
+    for name in ("NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(DataError, match="cannot be fetched") as caught:
+        fetch("https://example.com/a.zip", tmp_path / "a.zip", patience=Patience(first_wait=0.01))
+    assert "user" not in str(caught.value)
+    assert "cret" not in str(caught.value)

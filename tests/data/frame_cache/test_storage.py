@@ -27,6 +27,7 @@ class _Ranges(BaseHTTPRequestHandler):
 
     folder: Path
     asked: list[str]
+    knows_ranges = True
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
@@ -41,7 +42,7 @@ class _Ranges(BaseHTTPRequestHandler):
             return
         content = file.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if body and wanted:
+        if body and wanted and self.knows_ranges:
             first, last = int(wanted[1]), min(int(wanted[2]), len(content) - 1)
             self.asked.append(f"{self.path} {last - first + 1}")
             self.send_response(206)
@@ -81,6 +82,15 @@ def test_over_http_only_the_chosen_frames_travel(
     assert all(3072 < int(line.split()[1]) < 3072 + 400 for line in asked)
     cache.check_options(32, None)
     assert cache.clips.equals(FrameCache(cache_folder).clips)
+
+
+def test_a_server_that_sends_whole_files_is_named(
+    server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Ranges, "knows_ranges", False)
+    with pytest.raises(DataError, match=r"frames-00000\.arrow: [\d,]+ bytes came where") as caught:
+        FrameCache(server[0]).read("c1", lambda _: [1])
+    assert "Range" in str(caught.value.next_step)
 
 
 def test_forked_loader_processes_read_over_http(source: Any, server: tuple[str, list[str]]) -> None:
