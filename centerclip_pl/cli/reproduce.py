@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from centerclip_pl.cli.run_folder import _INHERITED
+from centerclip_pl.cli.run_folder import current_run_dir
 from centerclip_pl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -136,22 +136,30 @@ def _run_dir(words: Sequence[str]) -> Path:
     """The folder of the run that has just ended."""
     named = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     named.add_argument("--run_dir")
-    folder = named.parse_known_args(words)[0].run_dir or os.environ.get(_INHERITED)
-    if not folder:  # a --config file named it
+    given = named.parse_known_args(words)[0].run_dir
+    folder = Path(given) if given else current_run_dir()
+    if folder is None:  # a --config file named it
         raise ConfigError(
             "the run is done, but its folder is named neither by --run_dir nor by the program",
             "compare it by itself: the same command with --results=FOLDER instead of the further options",
         )
-    return Path(folder)
+    return folder
 
 
 def _show(row: PublishedRow, file: Path) -> None:
     """Prints the comparison of a ``results.json`` with a row."""
     from centerclip_pl.training.comparison import compare
     from centerclip_pl.training.comparison_table import format_comparison
-    from centerclip_pl.training.results import read_results
+    from centerclip_pl.training.results import Counts, Selection, read_results
 
     results = read_results(file)
+    for part, content, fields in (
+        ("selection", results["selection"], Selection.__required_keys__),
+        ("counts", results["counts"], Counts.__required_keys__),
+    ):
+        missing = sorted(fields - content.keys()) if isinstance(content, dict) else [part]
+        if missing:
+            raise DataError(f"{file}: {part} lacks {', '.join(missing)}", "the file was edited; test again")
     config = _config(file.with_name("config.yaml"))
     comparison = compare(
         row,

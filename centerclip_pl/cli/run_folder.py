@@ -41,6 +41,12 @@ def new_run_dir(base: Path, *names: str | None) -> Path:
     raise ConfigError(f"{parent} has too many runs of this second", "name another with --run_dir=FOLDER")
 
 
+def current_run_dir() -> Path | None:
+    """The folder that :func:`new_run_dir` made for this process's run, until :func:`forget_run_dir`; None: none."""
+    folder = os.environ.get(_INHERITED)
+    return Path(folder) if folder else None
+
+
 def remove_if_empty() -> None:
     """Removes the folder that this process made, and those above it, as far as they are empty."""
     folder = Path(os.environ.get(_INHERITED, "/"))

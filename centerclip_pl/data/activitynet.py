@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -111,9 +112,9 @@ def _path(files: VideoFiles, name: str, names: dict[str, str]) -> str:
 def _ids(value: Any) -> list[str]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) and name.strip() for name in value):
         raise TypeError("not a list of names")
-    if len(set(value)) < len(value):
-        twice = next(name for place, name in enumerate(value) if name in value[:place])
-        raise ValueError(f"{twice} comes twice")
+    name, count = Counter(value).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"{name} comes twice")
     return value
 
 

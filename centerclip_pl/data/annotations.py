@@ -131,7 +131,7 @@ class Annotations:
         """
         text = self.text(file)
         try:
-            return read(json.loads(text, object_pairs_hook=_object))
+            return read(json.loads(text, object_pairs_hook=unique_keys))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
                 f"{file} is not the JSON file {shape} ({type(error).__name__}: {error})", self.next_step
@@ -218,8 +218,12 @@ def paragraph(sentences: Iterable[str]) -> str:
     return " ".join(filter(None, map(str.strip, sentences)))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which Python would otherwise keep the last of several values of a key without a word."""
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``json.loads(object_pairs_hook=...)``, which would keep the last of several values of a key without a word.
+
+    Raises:
+        ValueError: a key comes twice.
+    """
     value = dict(pairs)
     if len(value) < len(pairs):
         seen: set[str] = set()

@@ -43,7 +43,10 @@ def caption_table(
         DataError: no rows, a missing column, an empty caption, id or path, a repeated caption, times that make no
             sense, or one ``video_id`` with two files or time spans. The message names the lines.
     """
-    table = pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else list(rows)).reset_index(drop=True)
+    try:
+        table = pd.DataFrame(rows if isinstance(rows, pd.DataFrame) else list(rows)).reset_index(drop=True)
+    except UnicodeEncodeError as error:  # JSON can spell half a character
+        raise DataError(f"{source} has a text that is none: {error}", "get the file again, or correct it") from error
     absent = [name for name in ("video_id", "path", "caption") if name not in table.columns]
     if len(table) == 0:
         raise DataError(f"{source} has no captions", "every row needs a video and a caption")
@@ -58,10 +61,11 @@ def caption_table(
         given = table[name]
         table[name] = given.where(given.notna(), "").astype(str).str.strip()
         refuse(table[name] == "", f"empty {name}", "fill it in, or delete the line")
+    refuse(table["path"].str.contains("\0", regex=False), "a NUL character in the path", "correct the line")
     for name in ("start", "end"):
         given = table[name] if name in table.columns else pd.Series(np.nan, index=table.index)
         given = given.where(given.map(str).str.strip() != "", np.nan)
-        numbers = pd.to_numeric(given, errors="coerce").astype("float64")
+        numbers = pd.to_numeric(given, errors="coerce").astype("float64").replace([np.inf, -np.inf], np.nan)
         refuse(numbers.isna() & given.notna(), f"{name} is not a number", "give seconds, or leave it empty")
         refuse(numbers < 0, f"{name} is negative", "give seconds from the beginning of the file")
         table[name] = numbers

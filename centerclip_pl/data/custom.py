@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pandas as pd
 
+from centerclip_pl.data.annotations import unique_keys, unreadable
 from centerclip_pl.data.captions import caption_table, hold_out
 from centerclip_pl.data.datamodule import RetrievalDataModule
 from centerclip_pl.data.options import require_one_of
 from centerclip_pl.data.splits import SPLITS
 from centerclip_pl.errors import ConfigError, DataError
+
+_COLUMNS = "video and caption (and, if wanted, split, start, end, video_id, tag)"
+_TEXTS = ("video", "caption", "split", "video_id", "tag")
+_TIMES = ("start", "end")
 
 
 class Custom(RetrievalDataModule):
@@ -87,15 +92,9 @@ class Custom(RetrievalDataModule):
     def tables(self) -> dict[str, pd.DataFrame]:
         rows = [{**row, "line": line} for line, row in self._rows()]
         table = pd.DataFrame(rows)
-        for column in ("video", "caption"):
-            if rows and column not in table.columns:
-                names = ", ".join(str(name) for name in table.columns if name != "line")
-                raise DataError(
-                    f"{self.captions_file} has no column {column!r}; it has {names}",
-                    "name the columns video and caption (and, if wanted, split, start, end, video_id, tag)",
-                )
         if not rows:
             raise DataError(f"{self.captions_file} has no captions", "every row needs a video and a caption")
+        self._require_columns([name for name in table.columns if name != "line"])
         text = table.astype(object).where(table.notna(), "").map(str).map(str.strip)
         table["video"] = text["video"]
         named = "split" in table and bool((text["split"] != "").any())
@@ -126,7 +125,7 @@ class Custom(RetrievalDataModule):
         if not video:
             return ""  # caption_table names the line
         beside, below = self.captions_file.parent / video, self.root / video  # an absolute name stays as it is
-        return str(below if below.exists() and not beside.exists() else beside)
+        return str(below if below != beside and _exists(below) and not _exists(beside) else beside)
 
     def _rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Each row with its line number."""
@@ -137,39 +136,97 @@ class Custom(RetrievalDataModule):
             )
         try:
             with file.open(encoding="utf-8-sig", newline="") as stream:
-                if suffix == ".jsonl":
-                    yield from self._json_rows(stream)
-                    return
-                reader = csv.DictReader(stream, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-                for row in reader:
-                    if None in row:
-                        raise DataError(
-                            f"{file}, line {reader.line_num}: more fields than columns",
-                            'put captions that hold the delimiter into quotes: "a dog, a cat"',
-                        )
-                    yield reader.line_num, row
+                yield from self._json_rows(stream) if suffix == ".jsonl" else self._csv_rows(stream, suffix)
         except FileNotFoundError:
             raise DataError(f"{file} does not exist", "name the caption file: --data.captions=FILE.csv") from None
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{file} cannot be read: {error}", "save it as UTF-8 text") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is not UTF-8 text: {error}", "save it as UTF-8 text") from error
+        except OSError as error:
+            raise unreadable(file, error) from error
+
+    def _csv_rows(self, stream: Any, suffix: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        file = self.captions_file
+        reader = csv.DictReader(stream, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+        try:
+            if reader.fieldnames is None:
+                return
+            reader.fieldnames = [name.strip() for name in reader.fieldnames]
+            self._require_columns(reader.fieldnames)
+            twice = [name for name in (*_TEXTS, *_TIMES) if reader.fieldnames.count(name) > 1]
+            if twice:
+                raise DataError(f"{file} has two columns {twice[0]!r}", "delete or rename one of them")
+            for row in reader:
+                if None in row:
+                    raise DataError(
+                        f"{file}, line {reader.line_num}: more fields than columns",
+                        'put captions that hold the delimiter into quotes: "a dog, a cat"',
+                    )
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise DataError(
+                f"{file}, line {reader.line_num}: not CSV: {error}",
+                'a text within quotes must end with one; quotes inside of it are written twice: "a ""big"" dog"',
+            ) from error
 
     def _json_rows(self, stream: Any) -> Iterator[tuple[int, dict[str, Any]]]:
         for number, line in enumerate(stream, start=1):
             if not line.strip():
                 continue
+            where = f"{self.captions_file}, line {number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{self.captions_file}, line {number}: not JSON: {error}") from error
+                row = json.loads(line, object_pairs_hook=unique_keys, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: not JSON: {error}", "correct the line; each line is one object") from error
             if not isinstance(row, dict):
+                raise DataError(f"{where}: not a JSON object", 'e.g. {"video": ..., "caption": ...}')
+            # Numbers are spelled here: in a table their spelling depends on the other rows.
+            texts = {name: _spelled(row[name], where, name) for name in _TEXTS if row.get(name) is not None}
+            for name in _TIMES:
+                if isinstance(row.get(name), bool | list | dict):
+                    raise DataError(f"{where}: {name} is not a number", "give seconds, or leave it out")
+            yield number, {**row, **texts}
+
+    def _require_columns(self, names: Sequence[str]) -> None:
+        for column in ("video", "caption"):
+            if column not in names:
                 raise DataError(
-                    f"{self.captions_file}, line {number}: not a JSON object", 'e.g. {"video": ..., "caption": ...}'
+                    f"{self.captions_file} has no column {column!r}; it has {', '.join(map(str, names))[:200]}",
+                    f"name the columns {_COLUMNS}; between them are commas in .csv, tabs in .tsv",
                 )
-            yield number, row
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # e.g. a name that is too long; the check of the videos says so
+        return False
+
+
+def _spelled(value: Any, where: str, name: str) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    try:
+        if isinstance(value, str) and value.encode() is not None:
+            return value
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: {name} is not a text: {error}", "correct the line") from error
+    raise DataError(
+        f"{where}: {name} is not a text but {json.dumps(value)[:60]}",
+        f"put {name} into quotes; one line is one caption",
+    )
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 def _span(text: pd.DataFrame) -> pd.Series:
-    """``@start-end`` for rows with a time span, else nothing."""
+    """``@start-end`` for rows with a time span, else nothing; 1 and 1.0 are the same time."""
     absent = pd.Series("", index=text.index)
-    start, end = text.get("start", absent), text.get("end", absent)
+    start, end = (_seconds(text.get(name, absent)) for name in _TIMES)
     return ("@" + start + "-" + end).where((start != "") | (end != ""), "")
+
+
+def _seconds(text: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(text, errors="coerce")
+    return numbers.map(lambda number: f"{number:.12g}").where(numbers.notna(), text)

@@ -9,17 +9,18 @@ import hashlib
 import json
 import logging
 import os
-import queue
 import shutil
 import sys
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from centerclip_pl.cores import usable_cores
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.child import Child
+from centerclip_pl.video.pool import ask_all
 
 if TYPE_CHECKING:
     from centerclip_pl.data.prepared_index import PreparedFolder, Source
@@ -176,39 +177,15 @@ def _check_room(out: Path) -> None:
 def _transcode_all(
     todo: Sequence[_Task], folder: PreparedFolder, settings: Settings, jobs: int, timeout: float, progress: bool
 ) -> dict[str, str]:
-    """Share the videos out among ``jobs`` threads, each with a process of its own; the problems by path."""
+    """Have the videos transcoded by ``jobs`` processes; the problems by path."""
     from tqdm import tqdm
 
-    pending: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-    for task in todo:
-        pending.put(task)
-    done: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def serve(child: Child) -> None:
-        try:
-            while not stop.is_set():
-                try:
-                    task = pending.get_nowait()
-                except queue.Empty:
-                    return
-                done.put(_ask(child, task, folder.out, timeout, stop.is_set))
-        except Exception as error:  # handed to the caller's thread, which raises it
-            done.put(error)
-        finally:
-            child.kill()
-
-    children = [Child((*_WORKER, json.dumps(settings._asdict()))) for _ in range(jobs)]
-    threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
-    for thread in threads:
-        thread.start()
     problems: dict[str, str] = {}
     sizes: list[int] = []
-    try:
-        for count in tqdm(range(1, len(todo) + 1), desc="preparing", unit="video", disable=None if progress else True):
-            answer = done.get()
-            if isinstance(answer, Exception):
-                raise answer
+    command = (*_WORKER, json.dumps(settings._asdict()))
+    with closing(ask_all(todo, command, partial(_ask, out=folder.out, timeout=timeout), jobs)) as answers:
+        bar = tqdm(answers, total=len(todo), desc="preparing", unit="video", disable=None if progress else True)
+        for count, answer in enumerate(bar, start=1):
             if answer.problem is not None:
                 problems[answer.task.path] = answer.problem
                 continue
@@ -216,16 +193,10 @@ def _transcode_all(
             sizes.append(answer.num_bytes)
             if len(sizes) == _ENOUGH_TO_ESTIMATE:
                 _warn_if_short(folder.out, sum(sizes) / len(sizes) * (len(todo) - count))
-    finally:
-        stop.set()
-        for child in children:
-            child.interrupt()
-        for thread in threads:
-            thread.join()
     return problems
 
 
-def _ask(child: Child, task: _Task, out: Path, timeout: float, is_stopped: Callable[[], bool]) -> _Answer:
+def _ask(child: Child, task: _Task, out: Path, timeout: float) -> _Answer:
     from centerclip_pl.data.prepared_index import cannot_write
 
     try:
@@ -233,7 +204,7 @@ def _ask(child: Child, task: _Task, out: Path, timeout: float, is_stopped: Calla
     except OSError as error:
         raise cannot_write(out, error.strerror or str(error)) from error
     reply = child.ask({"source": task.path}, timeout)
-    if reply["problem"] is None and not is_stopped():
+    if reply["problem"] is None and not child.is_interrupted:
         request = {"source": task.path, "target": str(task.target)}
         reply = child.ask(request, timeout + reply["duration"])
         if reply["problem"] is not None:  # the process may have been killed before it could tidy up

@@ -111,7 +111,7 @@ def _distributions(ax: Axes, values: dict[str, np.ndarray], *, whole: bool) -> N
     if whole:
         from matplotlib.ticker import MaxNLocator
 
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _edges(numbers: np.ndarray, whole: bool) -> np.ndarray:

@@ -224,14 +224,16 @@ def _duplicates(
         splits = sorted({split for split, _, _ in group})
         where = f" in {' and '.join(splits)}" if len(splits) > 1 else ""
         rows = [
-            Finding("duplicate", split, video_id, path, f"the same content{where}: {_others(group, video_id)}")
-            for split, video_id, path in group
+            Finding("duplicate", split, video_id, path, f"the same content{where}: {_others(group, place)}")
+            for place, (split, video_id, path) in enumerate(group)
         ]
         found.append((len(splits) > 1, rows))
     found.sort(key=lambda entry: not entry[0])
     return [row for _, rows in found for row in rows]
 
 
-def _others(group: Sequence[tuple[str, str, str]], video_id: str, shown: int = 3) -> str:
-    names = [f"{name} ({split})" for split, name, _ in group if name != video_id]
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+def _others(group: Sequence[tuple[str, str, str]], place: int, shown: int = 3) -> str:
+    """The members of a group but the one at `place`: the first of them, as groups may be large, and how many more."""
+    first = [f"{name} ({split})" for k, (split, name, _) in enumerate(group[: shown + 1]) if k != place][:shown]
+    more = len(group) - 1 - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")

@@ -11,6 +11,15 @@ from centerclip_pl.training.results import Results
 
 _REDUCTION, _BATCH = "model.reduction", "data.batch_size"
 _MOST_PROCESSES = 1024
+# With other values the checkpoint may have been written within an epoch, or after one that was cut off.
+_WHOLE_EPOCHS: dict[str, Any] = {
+    "trainer.limit_train_batches": None,
+    "trainer.val_check_interval": None,
+    "trainer.max_steps": -1,
+    "trainer.max_time": None,
+    "checkpoint.every_n_train_steps": None,
+    "checkpoint.train_time_interval": None,
+}
 
 
 class _NotRecorded:
@@ -42,7 +51,8 @@ def effective(config: Mapping[str, Any], name: str) -> Any:
     if name.startswith(_REDUCTION):
         return _of_reduction(config, name.removeprefix(_REDUCTION).removeprefix("."))
     value = _at(config, name.split("."))
-    return None if name.startswith("trainer.limit_") and value == 1.0 and isinstance(value, float) else value
+    is_share = name.startswith(("trainer.limit_", "trainer.val_check_interval")) and isinstance(value, float)
+    return None if is_share and value == 1.0 else value
 
 
 def _at(config: Any, keys: Sequence[str]) -> Any:
@@ -95,10 +105,12 @@ def effective_batch(config: Mapping[str, Any], results: Results) -> int | None:
 def _processes(config: Mapping[str, Any], results: Results, each: int) -> int | None:
     """Of the training, from the steps of an epoch: what a step took from the training split."""
     selection, train = results["selection"], results["counts"]["splits"].get("train")
-    whole = effective(config, "trainer.limit_train_batches") is None
-    if train is None or selection["step"] is None or selection["epoch"] is None or not whole:
+    accumulated = effective(config, "trainer.accumulate_grad_batches")
+    if train is None or selection["step"] is None or selection["epoch"] is None or not isinstance(accumulated, int):
+        return None
+    if any(effective(config, name) != value for name, value in _WHOLE_EPOCHS.items()):
         return None
     items = train["texts" if effective(config, "data.captions_per_video") == "all" else "videos"]
     steps, rest = divmod(selection["step"], selection["epoch"] + 1)
-    possible = [n for n in range(1, _MOST_PROCESSES + 1) if steps and items // n // each == steps]
+    possible = [n for n in range(1, _MOST_PROCESSES + 1) if steps and -(-(items // n // each) // accumulated) == steps]
     return possible[0] if len(possible) == 1 and not rest else None

@@ -7,11 +7,11 @@ own process with it: the file is reported, and the next one gets a fresh process
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from centerclip_pl.video.manifest import (
     save_clips,
     save_manifest,
 )
+from centerclip_pl.video.pool import ask_all
 
 _WORKER = (sys.executable, "-m", "centerclip_pl.video.check_worker")
 _NO_CLIPS = Wanted(1)
@@ -169,7 +170,7 @@ def _check(
         if workers is None:
             workers = min(usable_cores(), 16)
         try:
-            _ask_all(todo, wanted, timeout, min(workers, -(-len(todo) // _FILES_A_WORKER)), progress, take, save)
+            _examine_all(todo, wanted, timeout, min(workers, -(-len(todo) // _FILES_A_WORKER)), progress, take, save)
         finally:  # what is known when the user interrupts need not be found out again
             save()
     for path, clips in clips_of.items():  # without its file no part of it can be used
@@ -177,7 +178,7 @@ def _check(
     return {path: results[path] for path in clips_of}, problems
 
 
-def _ask_all(
+def _examine_all(
     todo: Sequence[_Task],
     wanted: Wanted,
     timeout: float,
@@ -186,49 +187,19 @@ def _ask_all(
     take: Callable[[_Answer], None],
     save: Callable[[], None],
 ) -> None:
-    """Share the files out among ``workers`` threads, each with a process of its own; hand each answer to ``take``."""
-    pending: queue.SimpleQueue[_Task] = queue.SimpleQueue()
-    for task in todo:
-        pending.put(task)
-    done: queue.SimpleQueue[_Answer | Exception] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def serve(child: Child) -> None:
-        try:
-            while not stop.is_set():
-                try:
-                    task = pending.get_nowait()
-                except queue.Empty:
-                    return
-                done.put(_ask(child, task, wanted, timeout, stop))
-        except Exception as error:  # handed to the caller's thread, which raises it
-            done.put(error)
-        finally:
-            child.kill()
-
-    children = [Child(_WORKER) for _ in range(workers)]
-    threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
-    for thread in threads:
-        thread.start()
+    """Hand each answer to ``take``, and now and then ``save``."""
     saved = time.monotonic()
-    try:
-        for _ in tqdm(todo, desc="checking videos", unit="file", disable=None if progress else True):
-            answer = done.get()
-            if isinstance(answer, Exception):
-                raise answer
+    with closing(ask_all(todo, _WORKER, partial(_ask, wanted=wanted, timeout=timeout), workers)) as answers:
+        for answer in tqdm(
+            answers, total=len(todo), desc="checking videos", unit="file", disable=None if progress else True
+        ):
             take(answer)
             if time.monotonic() - saved > _SAVE_EVERY:  # a job that is killed leaves no time for it
                 save()
                 saved = time.monotonic()
-    finally:
-        stop.set()
-        for child in children:
-            child.interrupt()
-        for thread in threads:
-            thread.join()
 
 
-def _ask(child: Child, task: _Task, wanted: Wanted, timeout: float, stop: threading.Event) -> _Answer:
+def _ask(child: Child, task: _Task, wanted: Wanted, timeout: float) -> _Answer:
     entry, is_known = task.entry, task.is_known
     verdicts: dict[Clip, dict[str, Any]] = {}
     # A clip that is a whole file is looked at together with it, in one go.
@@ -240,7 +211,7 @@ def _ask(child: Child, task: _Task, wanted: Wanted, timeout: float, stop: thread
     if not is_known:
         entry = entry._replace(**child.ask(entry.path, timeout))
     for clip in clips if entry.problem is None else ():
-        if stop.is_set():
+        if child.is_interrupted:
             break
         answer = child.ask({**clip._asdict(), **wanted._asdict()}, timeout)
         verdicts[clip] = {"problem": answer["problem"], "timeout": answer.get("timeout")}

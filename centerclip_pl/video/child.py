@@ -15,7 +15,7 @@ _START_LIMIT = 120.0  # seconds for a process to import its libraries; generous,
 
 
 class Child:
-    """One checking process, started when first asked and again after each death.
+    """One process, started when first asked and again after each death.
 
     Args:
         command: the program; see :mod:`centerclip_pl.video.check_worker` for what it must answer.
@@ -24,6 +24,8 @@ class Child:
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
         self.process: subprocess.Popen[bytes] | None = None
+        self.is_interrupted = False
+        """Whether nothing more is to be asked."""
 
     def ask(self, request: Any, timeout: float) -> dict[str, Any]:
         """The worker's answer about one file; a hang or a crash is an answer too.
@@ -50,7 +52,8 @@ class Child:
         return answer
 
     def interrupt(self) -> None:
-        """From another thread: make a pending :meth:`ask` return at once."""
+        """From another thread: make a pending :meth:`ask` return at once, and let no other follow."""
+        self.is_interrupted = True
         if (process := self.process) is not None:
             process.kill()
 
@@ -77,7 +80,7 @@ class Child:
         if "ready" not in greeting:
             self.kill()
             command = " ".join(self.command)
-            raise RuntimeError(f"the process that checks videos cannot start: {greeting['fatal']}; try: {command}")
+            raise RuntimeError(f"a process that reads videos cannot start: {greeting['fatal']}; try: {command}")
         return process
 
 

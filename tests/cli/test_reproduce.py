@@ -268,6 +268,18 @@ def test_damaged_reports_are_named(
         reproduce("msrvtt-9k", "--row", "3", "--results", str(copied(name, text)))
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [("selection", {"rule": "best"}, "selection lacks epoch, monitor"), ("counts", [], "counts lacks counts")],
+)
+def test_results_that_were_edited(
+    part: str, value: Any, says: str, here: Path, earlier: Path, copied: Callable[[str, str | None], Path]
+) -> None:
+    results = json.loads((earlier / "results.json").read_text()) | {part: value}
+    with pytest.raises(DataError, match=f"results.json: {says}"):
+        reproduce("msrvtt-9k", "--row", "3", "--results", str(copied("results.json", json.dumps(results))))
+
+
 def test_a_backbone_whose_description_is_damaged(
     here: Path, earlier: Path, copied: Callable[[str, str | None], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

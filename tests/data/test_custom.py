@@ -74,6 +74,26 @@ def test_clips_of_one_file_are_videos_of_their_own(folder: Path, tokenizer_folde
     assert sum(texts for _, texts in sizes.values()) == 4
 
 
+def test_ids_do_not_depend_on_how_numbers_are_spelled_nor_on_other_rows(folder: Path) -> None:
+    text = "video,caption,start,end\na.mp4,one,1,2.50\na.mp4,two,1.0,2.5\na.mp4,three,,3\na.mp4,four,12345.678,20000\n"
+    ids = ["a.mp4@1-2.5", "a.mp4@1-2.5", "a.mp4@-3", "a.mp4@12345.678-20000"]
+    assert Custom(write(folder / "x.csv", text), test_videos=0).tables()["train"]["video_id"].tolist() == ids
+    rows = [
+        {"video": "a.mp4", "caption": "one", "start": 1, "end": 2},
+        {"video": "b.mp4", "caption": "x", "video_id": 7},
+    ]
+    for used in (rows, rows[:1], [*rows, {"video": "c.mp4", "caption": "x"}]):
+        file = write(folder / "x.jsonl", "\n".join(map(json.dumps, used)))
+        table = Custom(file, test_videos=0).tables()["train"]
+        assert table["video_id"].tolist() == ["a.mp4@1-2", "7", "c.mp4"][: len(used)]
+
+
+def test_a_name_that_no_file_can_have(folder: Path) -> None:
+    file = write(folder / "x.csv", f"video,caption\n{'a' * 5000}.mp4,one\n")
+    table = Custom(file, root=str(folder.parent), test_videos=0).tables()["train"]
+    assert table["path"].tolist() == [str(folder / f"{'a' * 5000}.mp4")]
+
+
 def test_own_ids_and_further_columns_are_kept(folder: Path) -> None:
     file = write(folder / "x.csv", "video_id,video,caption,tag,note\nfirst,a.mp4,one,order,n\n,b.mp4,two,,\n")
     table = Custom(file, test_videos=0).tables()["train"]
@@ -163,7 +183,17 @@ def test_captions_of_absent_videos_are_reported_with_the_next_step(folder: Path,
         ("x.csv", "video,caption\na.mp4,one\nb.mp4\n", "x.csv, line 3: empty caption"),
         ("x.csv", "video,caption\n,one\n", "line 2: empty video_id"),
         ("x.csv", "video,caption\na.mp4,one, two\n", "line 2: more fields than columns"),
-        ("x.csv", 'video,caption\na.mp4,"one\n', "cannot be read"),
+        ("x.csv", 'video,caption\na.mp4,"one\n', "not CSV: unexpected end of data"),
+        ("x.csv", "video;caption\na.mp4;one, two\n", "has no column 'video'; it has video;caption"),
+        ("x.csv", "video,caption,caption\na.mp4,one,two\n", "has two columns 'caption'"),
+        ("x.csv", "video,caption,end\na.mp4,one,inf\n", "line 2: end is not a number"),
+        ("x.csv", "video,caption\na\0.mp4,one\n", "line 2: a NUL character in the path"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": ["one", "two"]}\n', 'line 1: caption is not a text but ["one"'),
+        ("x.jsonl", '{"video": "a.mp4", "caption": "one", "start": true}\n', "line 1: start is not a number"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": "one", "end": NaN}\n', "line 1: not JSON: NaN is no number"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": "one", "caption": "two"}\n', "'caption' comes twice"),
+        ("x.jsonl", '{"video": "a.mp4", "caption": "\\ud800"}\n', "line 1: caption is not a text"),
+        ("x.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("x.csv", "video,caption,split\na.mp4,one,dev\n", "line 2: unknown split 'dev'"),
         ("x.csv", "video,caption\na.mp4,one\nb.mp4,x\na.mp4,one\n", "line 4: the same caption again"),
         ("x.csv", 'video,caption\na.mp4,"o\nne"\nb.mp4,\n', "line 4: empty caption"),
@@ -182,9 +212,13 @@ def test_what_is_wrong_is_named_with_its_line(folder: Path, name: str, text: str
 
 
 def test_latin_1_and_absent_files(folder: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read") as caught:
-        Custom(write(folder / "x.csv", "video,caption\na.mp4,für\n", "latin-1")).tables()
-    assert "UTF-8" in str(caught.value.next_step)
+    for encoding in ("latin-1", "utf-16"):
+        with pytest.raises(DataError, match="is not UTF-8 text") as caught:
+            Custom(write(folder / "x.csv", "video,caption\na.mp4,für\n", encoding)).tables()
+        assert "UTF-8" in str(caught.value.next_step)
+    (folder / "folder.csv").mkdir()
+    with pytest.raises(DataError, match=r"folder\.csv cannot be read: Is a directory"):
+        Custom(str(folder / "folder.csv")).tables()
     with pytest.raises(DataError, match=r"nothing\.csv does not exist"):
         Custom(str(folder / "nothing.csv")).tables()
 

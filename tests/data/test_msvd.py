@@ -119,6 +119,23 @@ def test_code_is_not_run_but_named(kind: str, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def nested_lists(levels: int) -> bytes:
+    """A list of ten times the same list of ten times the same list ..., which stays on the stack."""
+    steps = (b"](" + b"h%c" % k * 10 + b"eq%c0" % (k + 1) for k in range(levels))
+    return b"]q\x000" + b"".join(steps) + b"h%c" % levels
+
+
+def many_references(number: int) -> bytes:
+    word = b"X" + struct.pack("<I", number) + b"w" * number + b"q\x000"
+    return b"\x80\x02" + word + b"](" + b"h\x00" * number + b"eq\x010}X\x01\x00\x00\x00a](" + b"h\x01" * number + b"es."
+
+
+def many_encodings(number: int) -> bytes:
+    """As many times the same long text, made bytes anew each time."""
+    text = b"X" + struct.pack("<I", number) + b"w" * number + b"X\x06\x00\x00\x00latin1\x86q\x010"
+    return encode_and(b"q\x000" + text + b"](" + b"h\x00h\x01R" * number + b"e")
+
+
 def encode_and(more: bytes) -> bytes:
     return b"\x80\x02c_codecs\nencode\n" + more + b"."
 
@@ -147,6 +164,17 @@ def encode_and(more: bytes) -> bytes:
         pickle.dumps({7: [["a"]]}),
         pickle.dumps({"vid": [["a"]], b"vid": [["b"]]}),
         pickle.dumps([["vid", [["a"]]]]),
+        b"\x80\x05\x96" + struct.pack("<Q", 1 << 40) + b".",  # BYTEARRAY8, for which memory is set aside at once
+        b"\x80\x04})" + b"\x85" * 1_000_000 + b"]s.",  # a key whose hash ends the process
+        b"\x80\x04})\x940"
+        + b"".join(b"h%ch%c\x86\x940" % (k, k) for k in range(60))
+        + b"h\x3c]s.",  # ... takes for ever
+        b"\x80\x02}X\x01\x00\x00\x00a" + b"]" * 100_000 + b"a" * 99_999 + b"s.",  # lists in lists
+        b"\x80\x02}X\x01\x00\x00\x00a" + nested_lists(40) + b"s.",  # 10^40 lists, if they were written out
+        b"\x80\x02}X\x01\x00\x00\x00a\x8b" + struct.pack("<i", 10_000) + b"\x7f" * 10_000 + b"s.",  # a long number
+        b"\x80\x04\x8f(K\x01\x90.",  # a set
+        many_encodings(100_000),
+        many_references(50_000),  # 50,000 captions of 50,000 words each, in 300 kB
         pickle.dumps(CAPTIONS) + b"more",
         pickle.dumps(CAPTIONS)[:-1],
     ],
@@ -157,6 +185,7 @@ def test_what_is_no_dict_of_captions_is_refused(content: bytes, tmp_path: Path) 
     with pytest.raises(DataError, match=r"raw-captions\.pkl") as caught:
         read_pickled_captions(file, "get it from there")
     assert "get it from there" in str(caught.value.next_step)
+    assert len(str(caught.value)) < 1000
     file.write_bytes(GOOD["bytes, protocol 2"])
     assert read_pickled_captions(file, "") == SENTENCES  # nothing that came before has changed how it is read
 

@@ -16,7 +16,7 @@ from centerclip_pl.data import file_manifest as manifest_module
 from centerclip_pl.data.expected import Expected, expected_counts
 from centerclip_pl.data.file_manifest import known_hashes, read_manifest, write_manifest
 from centerclip_pl.data.manifest_comparison import compare
-from centerclip_pl.data.verifying import Finding, verify_dataset, write_report
+from centerclip_pl.data.verifying import Finding, _others, verify_dataset, write_report
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.check import Child, check_videos
 from centerclip_pl.video.manifest import manifest_paths
@@ -185,6 +185,18 @@ def test_the_same_content_under_two_names(make_data: Callable[..., Custom], corp
         ("test", "test0.mp4", "the same content in test and train: train5.mp4 (train)"),
         ("train", "train1.mp4", "the same content: train2.mp4 (train)"),
         ("train", "train2.mp4", "the same content: train1.mp4 (train)"),
+    ]
+
+
+def test_many_copies_are_named_in_a_line_each() -> None:
+    group = [("train", f"v{k}", f"v{k}.mp4") for k in range(30_000)]
+    lines = [_others(group, place) for place in range(len(group))]  # takes minutes if each looks at all
+    assert lines[0] == "v1 (train), v2 (train), v3 (train) and 29,996 more"
+    assert lines[2] == "v0 (train), v1 (train), v3 (train) and 29,996 more"
+    assert lines[-1] == "v0 (train), v1 (train), v2 (train) and 29,996 more"
+    assert [_others(group[:4], place) for place in (0, 3)] == [
+        "v1 (train), v2 (train), v3 (train)",
+        "v0 (train), v1 (train), v2 (train)",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,8 @@ def as_published(row: PublishedRow = ROW) -> tuple[dict[str, Any], dict[str, Any
             "normalize": False,
             "aggregation": "medoid",
             "cluster_embedding": False,
+            "metric": "euclidean",
+            "p": 2.0,
         },
     }
     config = {
@@ -88,6 +91,7 @@ def as_published(row: PublishedRow = ROW) -> tuple[dict[str, Any], dict[str, Any
             "class_path": "centerclip_pl.data.MSRVTT",
             "init_args": {
                 "training": "9k",
+                "fps": None,
                 "num_frames": 12,
                 "max_words": 32,
                 "batch_size": 128,
@@ -112,7 +116,9 @@ def as_published(row: PublishedRow = ROW) -> tuple[dict[str, Any], dict[str, Any
             "max_steps": -1,
             "max_time": None,
             "overfit_batches": 0.0,
+            "val_check_interval": None,
         },
+        "checkpoint": {"every_n_train_steps": None, "train_time_interval": None},
     }
     return results, config
 
@@ -239,6 +245,7 @@ DATA, TRAINER, COUNTS = "config:data/init_args/", "config:trainer/", "results:co
         ("results:selection/rule", "zero-shot", "zero-shot: the weights are as pretrained, .* MSR-VTT.*"),
         (COUNTS + "splits/train/missing", 3, "the train split has 9,003 videos, .*|3 of 9,003 train videos missing"),
         (DATA + "training", "7k", "data.training is 7k, published with 9k"),
+        (DATA + "fps", 1, "data.fps is 1, published with none"),
         (DATA + "num_frames", 8, "data.num_frames is 8, published with 12"),
         (DATA + "max_words", 77, "data.max_words is 77, published with 32"),
         (DATA + "captions_per_video", "random", "data.batch_size is 128 in .*|data.captions_per_video is random, .*"),
@@ -252,6 +259,7 @@ DATA, TRAINER, COUNTS = "config:data/init_args/", "config:trainer/", "results:co
         ),
         ("config:tokens/segments", 3, "tokens.segments is 3, published with 4"),
         ("config:model/reduction/init_args/clusters", 16, "tokens.clusters is 16, published with 49"),
+        ("config:model/reduction/init_args/metric", "cosine", "model.reduction.metric is cosine, .* euclidean"),
         ("config:model/reduction/init_args/aggregation", "mean", "model.reduction.aggregation is mean, .*"),
         ("config:model/reduction/class_path", "x.Spectral", "model.reduction is Spectral, published with KMedoids"),
         ("config:model/reduction", None, "model.reduction is none, published with KMedoids"),
@@ -335,6 +343,34 @@ def test_the_global_batch_follows_from_the_steps_of_an_epoch(processes: int) -> 
     results, config = as_published()
     config["data"]["init_args"]["batch_size"] = each = 128 // processes
     results["selection"]["step"] = 5 * (180000 // processes // each)
+    assert effective_batch(config, results) == 128  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("accumulated", [2, 5])
+def test_the_steps_of_accumulated_gradients_are_not_taken_for_processes(accumulated: int) -> None:
+    results, config = as_published()
+    config["trainer"]["accumulate_grad_batches"] = accumulated
+    results["selection"]["step"] = 5 * math.ceil(180000 // 128 / accumulated)  # Lightning steps at an epoch's end too
+    assert effective_batch(config, results) == 128  # type: ignore[arg-type]
+    reasons = compare(ROW, results, config).reasons  # type: ignore[arg-type]
+    assert reasons == (f"trainer.accumulate_grad_batches is {accumulated}, published with 1",)
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "value"),
+    [
+        ("trainer", "val_check_interval", 0.5),
+        ("trainer", "max_steps", 100),
+        ("trainer", "max_time", "00:01:00:00"),
+        ("checkpoint", "every_n_train_steps", 10),
+    ],
+)
+def test_steps_of_a_part_of_an_epoch_do_not_tell_the_processes(section: str, option: str, value: Any) -> None:
+    results, config = as_published()
+    config[section][option] = value
+    assert effective_batch(config, results) is None  # type: ignore[arg-type]
+    config["trainer"]["val_check_interval"] = 1.0
+    config[section][option] = {"val_check_interval": 1.0, "max_steps": -1}.get(option)
     assert effective_batch(config, results) == 128  # type: ignore[arg-type]
 
 

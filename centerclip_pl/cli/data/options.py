@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def run_on_dataset(function: Callable[..., None], words: list[str]) -> None:
         function: its first parameter is ``data``, a :class:`~centerclip_pl.data.RetrievalDataModule`; the others become
             options, explained by its docstring.
         words: ``DATASET [--experiments FOLDER] [--data.OPTION=VALUE ...] [--OPTION=VALUE ...]``. The dataset's file in
-            experiments/datasets gives the defaults of ``--data``.
+            experiments/datasets gives the defaults of ``--data``. Options of `function` that are true or false need no
+            value to be true.
 
     Raises:
         ConfigError: no dataset is named, or there is no such dataset.
@@ -40,6 +42,11 @@ def run_on_dataset(function: Callable[..., None], words: list[str]) -> None:
     )
     parser.add_argument("--experiments", type=str, default="experiments", help="the folder with datasets/DATASET.yaml")
     parser.add_function_arguments(function, skip={"data"}, fail_untyped=True)
+    # The other annotations may name what is imported for type checkers alone: these are texts here.
+    flags = {name for name, option in signature(function).parameters.items() if option.annotation in (bool, "bool")}
+    for action in parser._actions:
+        if action.dest in flags:  # `--dry_run` alone means `--dry_run=true`
+            action.nargs, action.const = "?", True
     parser.add_subclass_arguments(RetrievalDataModule, "data", required=True)
     if not {"-h", "--help"}.isdisjoint(words):
         parser.print_help()
@@ -72,7 +79,5 @@ def _fitting_the_backbone(experiments: Path, file: Path) -> dict[str, Any]:
         return {}
     if not Path(weights).is_dir() and (experiments.parent / weights).is_dir():
         weights = str(experiments.parent / weights)
-    size = image_size_of(
-        weights
-    )  # of those on the hub, the ones that are named here take 224 pixels, as is the default
+    size = image_size_of(weights)  # those on the hub that are named here take 224 pixels, as is the default
     return {"tokenizer": weights} if size is None else {"tokenizer": weights, "image_size": size}

@@ -60,7 +60,7 @@ def _print_split(console: Console, split: str, samples: SplitSamples, statistics
     hours, gigabytes = samples.durations.sum() / 3600, samples.sizes.sum() / 1e3
     console.print(f"{title}, {hours:,.2f} hours, {gigabytes:,.2f} GB", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for name in ("min", "25 %", "median", "75 %", "max", "mean"):
         table.add_column(name, justify="right")
     rows: list[tuple[str, np.ndarray | None]] = [

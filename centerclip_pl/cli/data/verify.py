@@ -16,6 +16,7 @@ from centerclip_pl.data.manifest_comparison import Comparison, compare
 from centerclip_pl.data.verifying import Finding, SplitCounts, Verification, verify_dataset, write_report
 
 _SHOWN = 5
+_WIDE = 100  # characters of a terminal; in narrower ones the numbers have the table for themselves
 
 
 def verify(
@@ -48,7 +49,7 @@ def verify(
     comparison = None if theirs is None else compare(found.manifest, theirs)
     root = data.prepared or data.root
     console = Console(width=None if sys.stdout.isatty() else 140, markup=False, highlight=False)
-    console.print(_table(found.splits))
+    _print_splits(console, found.splits)
     _print_findings(console, found)
     differences = [] if comparison is None else _differences(comparison, str(against))
     if comparison is not None:
@@ -56,7 +57,8 @@ def verify(
     written = write_report([*found.findings, *found.duplicates, *differences], root, report)
     if manifest is not None:
         write_manifest(found.manifest, manifest)
-    console.print(f"manifest: {manifest or found.manifest_file or 'can be kept nowhere; name a file: --manifest=FILE'}")
+    kept = manifest or found.manifest_file or "can be kept nowhere; name a file: --manifest=FILE"
+    console.print(f"manifest: {kept}", soft_wrap=True)
     console.print(f"report: {written or 'can be written nowhere; name a file: --report=FILE'}", soft_wrap=True)
     is_same = comparison is None or not (comparison.differing or comparison.only_there)
     if found.is_good and is_same:
@@ -67,10 +69,11 @@ def verify(
     raise SystemExit(1)
 
 
-def _table(splits: Sequence[SplitCounts]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("split", "expected", "listed", "found", "missing", "broken", "texts", "protocol", ""):
-        table.add_column(name, justify="left" if name in ("split", "protocol", "") else "right")
+def _print_splits(console: Console, splits: Sequence[SplitCounts]) -> None:
+    words = ("protocol", "") if console.width >= _WIDE else ()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1) if words else 0, pad_edge=bool(words))
+    for name in ("split", "expected", "listed", "found", "missing", "broken", "texts", *words):
+        table.add_column(name, justify="left" if name in ("split", *words) else "right", overflow="fold")
     for split in splits:
         videos, texts = split.expected
         wrong_texts = texts is not None and texts != split.texts
@@ -79,10 +82,12 @@ def _table(splits: Sequence[SplitCounts]) -> Table:
             "unknown" if videos is None else f"{videos:,}",
             *(f"{number:,}" for number in (split.listed, split.found, split.missing, split.broken)),
             f"{split.texts:,}" + (f", not {texts:,}" if wrong_texts else ""),
-            split.protocol,
-            split.note,
+            *((split.protocol, split.note) if words else ()),
         )
-    return table
+    console.print(table)
+    for split in () if words else splits:
+        note = f" ({split.note})" if split.note else ""
+        console.print(f"  {split.split}: {split.protocol}{note}", soft_wrap=True)
 
 
 def _print_findings(console: Console, found: Verification) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Generator, Mapping
 from typing import NamedTuple
 
 from centerclip_pl.data.frame_cache.worker import Request
-from centerclip_pl.video.check import Child
+from centerclip_pl.video.child import Child
+from centerclip_pl.video.pool import ask_all
 
 _WORKER = (sys.executable, "-m", "centerclip_pl.data.frame_cache.worker")
 
@@ -38,44 +37,11 @@ def decode_clips(requests: Mapping[str, tuple[Request, float]], jobs: int) -> Ge
     Raises:
         RuntimeError: the processes cannot start at all.
     """
-    pending: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for video_id in requests:
-        pending.put(video_id)
-    done: queue.Queue[ClipFrames | Exception] = queue.Queue(maxsize=jobs)
-    stop = threading.Event()
 
-    def serve(child: Child) -> None:
-        try:
-            while not stop.is_set():
-                try:
-                    video_id = pending.get_nowait()
-                except queue.Empty:
-                    return
-                done.put(_ask(child, video_id, *requests[video_id]))
-        except Exception as error:  # handed to the caller's thread, which raises it
-            done.put(error)
-        finally:
-            child.kill()
+    def ask(child: Child, video_id: str) -> ClipFrames:
+        return _ask(child, video_id, *requests[video_id])
 
-    children = [Child(_WORKER) for _ in range(min(jobs, len(requests)))]
-    threads = [threading.Thread(target=serve, args=(child,), daemon=True) for child in children]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in requests:
-            result = done.get()
-            if isinstance(result, Exception):
-                raise result
-            yield result
-    finally:
-        stop.set()
-        for child in children:
-            child.interrupt()
-        while any(thread.is_alive() for thread in threads):  # one may wait for room in the queue
-            try:
-                done.get(timeout=0.05)
-            except queue.Empty:
-                continue
+    yield from ask_all(list(requests), _WORKER, ask, jobs, waiting=jobs)
 
 
 def _ask(child: Child, video_id: str, request: Request, timeout: float) -> ClipFrames:

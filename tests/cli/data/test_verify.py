@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from centerclip_pl.cli import main
+from centerclip_pl.cli.data import verify as verify_module
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 Run = Callable[..., tuple[int, str, str]]
@@ -50,6 +53,30 @@ def test_all_is_well(run: Run, demo: Path) -> None:
     assert "34 files, all can be used" in out
     assert (demo / ".centerclip" / "manifest.parquet").is_file()
     assert (demo / ".centerclip" / "problems.csv").read_text() == "kind,split,video_id,path,detail\n"
+
+
+@pytest.mark.parametrize("width", [60, 120])
+def test_the_numbers_are_whole_in_a_narrow_terminal(
+    width: int, run: Run, demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_module, "Console", lambda **_: Console(width=width, markup=False, highlight=False))
+    _, out, _ = run("demo", *options(demo), "--hash=false")
+    assert max(map(len, out.split("manifest:")[0].splitlines())) <= width
+    header = ["split", "expected", "listed", "found", "missing", "broken", "texts"]
+    assert cells(out, "split")[:7] == header
+    assert cells(out, "train")[:7] == ["train", "16", "16", "16", "0", "0", "64"]
+    assert "demo-train-16" in out
+
+
+def test_options_that_are_true_or_false_need_no_value(run: Run, demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in (["--hash"], ["--hash=true"], ["--hash", "false"], ["--hash", "--jobs=1"]):
+        status, out, _ = run("demo", *options(demo), *flag)
+        assert status == 0, out
+        kept = pd.read_parquet(demo / ".centerclip" / "manifest.parquet")
+        assert kept["sha256"].notna().all()  # of the first time, at the latest
+    status, _, err = run("demo", *options(demo), "--hash=perhaps")
+    assert status == 2
+    assert "perhaps" in err
 
 
 def test_what_is_wrong_is_said(run: Run, demo: Path, tmp_path: Path, broken_videos: dict[str, Path]) -> None:
