@@ -17,7 +17,9 @@ from centerclip_pl.errors import ConfigError
 
 FrameOrder = Literal["forward", "reverse", "shuffle"]
 
-_ROUNDING = 1e-3  # seconds; Matroska, WebM and FLV store times in whole milliseconds
+_ROUNDING = (
+    1e-3 + 1e-9
+)  # seconds; containers store milliseconds, and a tie of exactly one shall not be the floats' choice
 
 
 def uniform_indices(num_frames: int, clip_length: int) -> list[int]:

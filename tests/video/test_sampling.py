@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from centerclip_pl.errors import ConfigError
@@ -116,14 +116,15 @@ def spans(starts: list[float], end: float) -> np.ndarray:
     return np.array([*zip(starts, [*starts[1:], end], strict=True)])
 
 
-def shown_at(table: np.ndarray, second: float) -> int:
-    """The frame on the screen at a time, one by one."""
-    return max(index for index, (begin, _) in enumerate(table) if begin <= second + 1e-3)
+def shown_at(edges: np.ndarray, millisecond: Fraction) -> int:
+    """The frame on the screen at a time, one by one, in exact arithmetic."""
+    return max(index for index, begin in enumerate(edges[:-1].tolist()) if begin <= millisecond + 1)
 
 
 milliseconds = st.lists(st.integers(1, 400), min_size=1, max_size=60)
 
 
+@example([1] * 9 + [307, 400, 400, 400, 1], 25, 235, None)  # exactly a millisecond before a frame begins
 @given(milliseconds, st.integers(1, 70), st.none() | st.integers(0, 3000), st.none() | st.integers(0, 9000))
 def test_frames_at_takes_what_is_shown_at_each_time(
     lengths: list[int], fps: int, start: int | None, end: int | None
@@ -133,8 +134,8 @@ def test_frames_at_takes_what_is_shown_at_each_time(
     found = frames_at(table, fps, None if start is None else start / 1000, None if end is None else end / 1000)
     begin = Fraction(start or 0)
     stop = edges[-1] if end is None else min(end, edges[-1])
-    times = takewhile(lambda second: second < stop, (begin + Fraction(1000 * k, fps) for k in count()))
-    assert found.tolist() == sorted({shown_at(table, float(second) / 1000) for second in times})
+    times = takewhile(lambda millisecond: millisecond < stop, (begin + Fraction(1000 * k, fps) for k in count()))
+    assert found.tolist() == sorted({shown_at(edges, millisecond) for millisecond in times})
 
 
 @given(st.sampled_from([3, 10, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94]), st.integers(1, 400))
