@@ -49,7 +49,9 @@ def main(args: Sequence[str] | None = None) -> None:
             _fail(mistake)
         lists = {"train": "fit", "eval": "test"}.get(words[0], words[0])
         lists = " ".join(words[:2]) if lists == "data" else lists
-        _fail(f"{error}\n  -> `centerclip {lists} --help` lists the options")
+        from centerclip_pl.cli.parse_errors import plain_message
+
+        _fail(f"{plain_message(error)}\n  -> `centerclip {lists} --help` lists the options")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)  # as the shell says it of a program that Ctrl-C has ended

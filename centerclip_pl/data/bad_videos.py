@@ -90,7 +90,8 @@ def bad_videos_error(bad: Sequence[BadVideo], num_videos: int, layout: str) -> D
     """
     missing = sum(video["reason"] == MISSING for video in bad)
     kinds = [f"{count:,} {kind}" for count, kind in ((missing, "missing"), (len(bad) - missing, "broken")) if count]
-    lines = [f"{len(bad):,} of {num_videos:,} videos cannot be used ({', '.join(kinds)}):"]
+    number = "1 video" if num_videos == 1 else f"{num_videos:,} videos"
+    lines = [f"{len(bad):,} of {number} cannot be used ({', '.join(kinds)}):"]
     # Broken files first: of missing ones, one name tells as much as many.
     shown = sorted(bad, key=lambda video: video["reason"] == MISSING)[:_SHOWN]
     lines += [f"  {video['path']} ({video['split']}): {video['reason']}" for video in shown]

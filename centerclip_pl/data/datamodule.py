@@ -202,6 +202,13 @@ class RetrievalDataModule(L.LightningDataModule):
         """For each split checked so far: ``videos`` and ``texts`` in use, and not in use (``missing``, ``broken``)."""
         return self._splits.counts()
 
+    def published_videos(self, split: str) -> int | None:
+        """How many videos a split has as published; None where no number is known, as for a dataset of one's own."""
+        from centerclip_pl.data.expected import expected_counts
+
+        expected = expected_counts(self).get(split)
+        return None if expected is None else expected.videos
+
     def published(self) -> dict[str, pd.DataFrame]:
         """The caption tables by split, a held-out validation split included, whether the videos can be used or not.
 

@@ -210,6 +210,6 @@ def _check_disjoint(root: Path, tables: dict[str, pd.DataFrame], one: str, other
         if shared:
             some = ", ".join(sorted(shared)[:3])
             raise DataError(
-                f"{root}: {len(shared)} videos are in both {one} and {other}, e.g. {some}",
+                f"{root}: {len(shared)} video{'s are' if len(shared) > 1 else ' is'} in both {one} and {other}: {some}",
                 "a video may be in one split only: correct the annotations",
             )

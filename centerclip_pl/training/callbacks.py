@@ -97,6 +97,9 @@ class ReportedData(Protocol):
     def counts(self) -> dict[str, dict[str, int]]:
         """For each split ``videos``, ``texts``, ``missing`` and ``broken``."""
 
+    def published_videos(self, split: str) -> int | None:
+        """How many videos the split has as published."""
+
 
 class ResultsWriter(Callback):
     """Writes ``<run_dir>/results.json`` at the end of a test, and logs the cost as ``cost/...``.
@@ -202,6 +205,7 @@ def _counts(data: ReportedData) -> Counts:
         texts=test["texts"],
         missing_videos=test["missing"],
         broken_videos=test["broken"],
+        published_videos=data.published_videos("test"),
         bad_videos=[dict(video) for video in data.bad_videos],
         splits=splits,
     )

@@ -64,6 +64,8 @@ class Counts(TypedDict):
     """Videos of the split whose files are absent."""
     broken_videos: int
     """Videos of the split whose files cannot be used."""
+    published_videos: int | None
+    """Videos that the split has as published; None where no number is known. Fewer in ``videos``: figures are too high."""
     bad_videos: list[dict[str, str]]
     """``video_id``, ``path``, ``reason`` and ``split`` of each video left out, of all splits that were read."""
     splits: dict[str, dict[str, int]]
@@ -187,7 +189,10 @@ def read_results(path: str | Path) -> Results:
     missing = sorted(Results.__required_keys__ - content.keys())
     if missing:
         raise DataError(f"{path}: lacks {', '.join(missing)}", "the file was edited; test again")
-    bad = [name for name, value in content["metrics"].items() if not isinstance(value, int | float)]
+    metrics = content["metrics"]
+    if not isinstance(metrics, dict):
+        raise DataError(f"{path}: its metrics are not a table of names and numbers", "the file was edited; test again")
+    bad = [name for name, value in metrics.items() if not isinstance(value, int | float)]
     if bad:
         raise DataError(f"{path}: these metrics are not numbers: {', '.join(bad)}", "the file was edited; test again")
     return cast(Results, content)

@@ -76,6 +76,10 @@ def _facts(results: Results) -> RenderableType:
             f"peak memory {cost['peak_memory_mb']:.0f} MiB ({cost['peak_memory_kind']})",
         )
     counts = results["counts"]
+    published = counts.get("published_videos")
+    if published is not None and published != counts["videos"]:
+        note = "; fewer videos are easier to tell apart" if counts["videos"] < published else ""
+        grid.add_row("not as published", f"{counts['videos']:,} videos in place of {published:,}{note}")
     bad = counts["bad_videos"]
     if bad:
         of_split = counts["missing_videos"] + counts["broken_videos"]

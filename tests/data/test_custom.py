@@ -225,7 +225,7 @@ def test_latin_1_and_absent_files(folder: Path) -> None:
 
 def test_a_video_in_two_splits(folder: Path) -> None:
     file = write(folder / "x.csv", "video,caption,split\na.mp4,one,train\nb.mp4,two,train\na.mp4,three,test\n")
-    with pytest.raises(DataError, match=r"1 videos are in both train and test, e.g. a.mp4"):
+    with pytest.raises(DataError, match=r"1 video is in both train and test: a.mp4"):
         Custom(file).setup("fit")
 
 
@@ -238,7 +238,7 @@ def test_a_video_in_validation_and_test(folder: Path, select_on_test: bool) -> N
     if select_on_test:  # the validation split is not used
         data.check("fit")
         return
-    with pytest.raises(DataError, match=r"1 videos are in both val and test, e.g. b.mp4"):
+    with pytest.raises(DataError, match=r"1 video is in both val and test: b.mp4"):
         data.check("fit")
 
 

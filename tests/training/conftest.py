@@ -64,6 +64,9 @@ class TinyData(L.LightningDataModule):
 
     def share_bad_videos(self) -> None: ...
 
+    def published_videos(self, split: str) -> int | None:
+        return VIDEOS + 1
+
     def protocol(self, split: str) -> str:
         return f"tiny-{split}"
 

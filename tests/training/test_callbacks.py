@@ -74,6 +74,7 @@ def test_results_after_fit_and_test(tmp_path: Path, tiny: Any, tiny_data: Any, m
     }
     assert results["counts"]["videos"] == 12
     assert results["counts"]["missing_videos"] == 1
+    assert results["counts"]["published_videos"] == 13
     assert results["counts"]["bad_videos"][0]["video_id"] == "v99"
     cost = results["cost"]
     assert cost is not None

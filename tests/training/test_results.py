@@ -51,6 +51,7 @@ COUNTS = Counts(
     texts=200,
     missing_videos=1,
     broken_videos=1,
+    published_videos=None,
     bad_videos=[
         {"video_id": "a", "path": "videos/a.mp4", "reason": "does not exist", "split": "test"},
         {"video_id": "b", "path": "videos/b.mp4", "reason": "has no video stream", "split": "test"},
@@ -241,3 +242,10 @@ def test_table_without_order_subset_cost_or_missing_videos() -> None:
 def test_table_says_when_the_test_set_chose_the_checkpoint() -> None:
     text = format_table(results(selection=BEST | {"selected_on": "test"}), width=160)
     assert "chosen on the test set" in text
+
+
+def test_fewer_videos_than_published_are_said() -> None:
+    for published, said in [(1000, "198 videos in place of 1,000; fewer videos are easier to tell apart"), (198, "")]:
+        text = format_table(results(counts=COUNTS | {"published_videos": published}), width=160)
+        assert ("not as published" in text) == bool(said)
+        assert said in text

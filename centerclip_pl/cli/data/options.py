@@ -38,7 +38,8 @@ def run_on_dataset(function: Callable[..., None], words: list[str]) -> None:
         parser_mode="omegaconf+",
         exit_on_error=False,
         allow_abbrev=False,
-        description=(function.__doc__ or "").split("\n\n")[0],
+        description=f"{(function.__doc__ or '').split(chr(10))[0]} The dataset's own options (--data.root=FOLDER, "
+        "--data.videos=FOLDER, --data.on_bad_video=drop, ...) are listed by: DATASET --data.help",
     )
     parser.add_argument("--experiments", type=str, default="experiments", help="the folder with datasets/DATASET.yaml")
     parser.add_function_arguments(function, skip={"data"}, fail_untyped=True)
