@@ -16,10 +16,10 @@ _GOT = re.compile(r"Got value: (.*)|Given value: (?!NestedArg)(.*)")
 
 
 def plain_message(error: ArgumentError) -> str:
-    """The parser's own text names types of Python and its own classes; where it can be read, this says the same shortly.
+    """The parser's own text names types of Python and its own classes; this says the same shortly.
 
     Returns:
-        One sentence, and a second line with a near name where there is one; the parser's text where it is another.
+        One sentence, and a second line with a near name where there is one; the parser's text where it is not understood.
     """
     text = str(error)
     keys = list(dict.fromkeys(_KEY.findall(text)))

@@ -55,7 +55,14 @@ class Selection(TypedDict):
     path: str | None
 
 
-class Counts(TypedDict):
+class _LaterCounts(TypedDict, total=False):
+    """What files of earlier versions lack."""
+
+    published_videos: int | None
+    """Videos that the split has as published; None where no number is known. With fewer, figures are too high."""
+
+
+class Counts(_LaterCounts):
     """What was evaluated, and what had to be left out, which happens only on request (``on_bad_video: drop``)."""
 
     videos: int
@@ -64,8 +71,6 @@ class Counts(TypedDict):
     """Videos of the split whose files are absent."""
     broken_videos: int
     """Videos of the split whose files cannot be used."""
-    published_videos: int | None
-    """Videos that the split has as published; None where no number is known. Fewer in ``videos``: figures are too high."""
     bad_videos: list[dict[str, str]]
     """``video_id``, ``path``, ``reason`` and ``split`` of each video left out, of all splits that were read."""
     splits: dict[str, dict[str, int]]
