@@ -19,7 +19,7 @@ def plain_message(error: ArgumentError) -> str:
     """The parser's own text names types of Python and its own classes; this says the same shortly.
 
     Returns:
-        One sentence, and a second line with a near name where there is one; the parser's text where it is not understood.
+        One sentence, and a second line with a near name where there is one; its own text where it is not understood.
     """
     text = str(error)
     keys = list(dict.fromkeys(_KEY.findall(text)))
