@@ -81,7 +81,7 @@ class ActivityNet(RetrievalDataModule):
             captions = annotations.json(
                 captions_file, 'of captions: {"v_...": {"sentences": ["...", ...]}}', _paragraphs
             )
-            self._require_most(list_file, ids, captions, captions_file)
+            _require_most(annotations, list_file, ids, captions, captions_file)
             rows = [
                 {"video_id": name, "path": _path(files, name, names), "caption": captions[name]}
                 for name in ids
@@ -90,16 +90,19 @@ class ActivityNet(RetrievalDataModule):
             tables[split] = caption_table(rows, captions_file)
         return tables
 
-    def _require_most(self, file: Path, ids: list[str], captions: dict[str, str], source: Path) -> None:
-        silent = [name for name in ids if name not in captions]
-        if len(silent) > max(1, _SILENT * len(ids)):
-            raise DataError(
-                f"{file}: {len(silent):,} of {len(ids):,} videos have no caption in {source.name}, e.g. "
-                f"{', '.join(silent[:3])}; as published it is one in 500",
-                f"use the {source.name} that belongs to this list. {self.next_step}",
-            )
-        if empty := [name for name in ids if captions.get(name) == ""]:
-            raise DataError(f"{source}: no words for {', '.join(empty[:3])} ({len(empty)} in all)", self.next_step)
+
+def _require_most(annotations: Annotations, file: Path, ids: list[str], captions: dict[str, str], source: Path) -> None:
+    silent = [name for name in ids if name not in captions]
+    if len(silent) > max(1, _SILENT * len(ids)):
+        raise DataError(
+            f"{file}: {len(silent):,} of {len(ids):,} videos have no caption in {source.name}, e.g. "
+            f"{', '.join(silent[:3])}; as published it is one in 500",
+            f"use the {source.name} that belongs to this list: {annotations.anew(source)}",
+        )
+    if empty := [name for name in ids if captions.get(name) == ""]:
+        raise DataError(
+            f"{source}: no words for {', '.join(empty[:3])} ({len(empty)} in all)", annotations.anew(source)
+        )
 
 
 def _path(files: VideoFiles, name: str, names: dict[str, str]) -> str:

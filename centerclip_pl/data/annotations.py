@@ -50,7 +50,7 @@ class Annotations:
                 if path.is_file():
                     return path
                 if path.is_dir():
-                    raise DataError(f"{path} is a folder, not a file", self.next_step)
+                    raise DataError(f"{path} is a folder, not a file", self.anew(path))
             except OSError as error:
                 raise unreadable(path, error) from error
         return None
@@ -66,27 +66,32 @@ class Annotations:
             raise DataError(f"{self.root / name} does not exist", self.next_step)
         return path
 
+    def anew(self, file: Path) -> str:
+        """The next step where a file of the dataset is damaged or another: downloads leave alone what is there."""
+        return f"remove {file} (or replace it), then:\n     {self.next_step}"
+
     def text(self, file: Path) -> str:
         """The file's text, which is UTF-8 with or without a byte-order mark.
 
         Raises:
             DataError: it cannot be read, is empty, or is no such text.
         """
-        content = read_bytes(file, self.next_step)
+        content = read_bytes(file, self.anew(file))
         for start, kind in _KINDS:
             if content[: len(start)].lower() == start.lower():
-                raise DataError(f"{file} is {kind}", self.next_step)
+                raise DataError(f"{file} is {kind}", self.anew(file))
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DataError(
-                f"{file} is not UTF-8 text (byte {content[error.start]:#04x} at position {error.start})",
-                f"get the file again as it was published, or save it as UTF-8. {self.next_step}",
+                f"{file} is not UTF-8 text (byte {content[error.start]:#04x} at position {error.start}): "
+                "save it as UTF-8",
+                self.anew(file),
             ) from error
         if "\0" in text:
-            raise DataError(f"{file} is not UTF-8 text: it holds NUL characters, as UTF-16 does", self.next_step)
+            raise DataError(f"{file} is not UTF-8 text: it holds NUL characters, as UTF-16 does", self.anew(file))
         if not text.strip():
-            raise DataError(f"{file} is empty", self.next_step)
+            raise DataError(f"{file} is empty", self.anew(file))
         return text
 
     def lines(self, file: Path) -> Iterator[tuple[int, str]]:
@@ -110,7 +115,7 @@ class Annotations:
         for number, line in self.lines(file):
             name = line.strip()
             if "\t" in name or name[0] in "[{\"'" or "," in name:
-                raise DataError(f"{file}, line {number}: not one name a line, but {name[:60]!r}", self.next_step)
+                raise DataError(f"{file}, line {number}: not one name a line, but {name[:60]!r}", self.anew(file))
             if name in names:
                 raise DataError(
                     f"{file}, lines {names[name]} and {number}: {name} comes twice", "delete one of the lines"
@@ -134,14 +139,14 @@ class Annotations:
             return read(json.loads(text, object_pairs_hook=unique_keys))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(
-                f"{file} is not the JSON file {shape} ({type(error).__name__}: {error})", self.next_step
+                f"{file} is not the JSON file {shape} ({type(error).__name__}: {error})", self.anew(file)
             ) from error
 
     def table(self, file: Path, columns: Sequence[str]) -> tuple[list[dict[str, str]], list[int]]:
         """The rows of a CSV file with a header, and the number of each row's last line.
 
         Raises:
-            DataError: as for :meth:`text`; a column is absent, a row is longer than the header, or it is not CSV.
+            DataError: as for :meth:`text`; a column is absent, there is no row or one is too long, or it is not CSV.
         """
         reader = csv.DictReader(io.StringIO(self.text(file), newline=""), strict=True)
         rows, lines = [], []
@@ -149,14 +154,16 @@ class Annotations:
             absent = [column for column in columns if column not in (reader.fieldnames or ())]
             if absent:
                 found = ", ".join(reader.fieldnames or ())[:200]
-                raise DataError(f"{file} has no column {', '.join(absent)}; it has {found}", self.next_step)
+                raise DataError(f"{file} has no column {', '.join(absent)}; it has {found}", self.anew(file))
             for row in reader:
                 if None in row:
-                    raise DataError(f"{file}, line {reader.line_num}: more fields than columns", self.next_step)
+                    raise DataError(f"{file}, line {reader.line_num}: more fields than columns", self.anew(file))
                 rows.append({column: (row[column] or "").strip() for column in columns})
                 lines.append(reader.line_num)
         except csv.Error as error:
-            raise DataError(f"{file}, line {reader.line_num}: not CSV: {error}", self.next_step) from error
+            raise DataError(f"{file}, line {reader.line_num}: not CSV: {error}", self.anew(file)) from error
+        if not rows:
+            raise DataError(f"{file} has a header and no rows", self.anew(file))
         return rows, lines
 
     def require_unique(self, file: Path, names: Iterable[str], lines: Sequence[int]) -> None:
@@ -167,7 +174,7 @@ class Annotations:
         seen: dict[str, int] = {}
         for name, line in zip(names, lines, strict=True):
             if name in seen:
-                raise DataError(f"{file}, lines {seen[name]} and {line}: {name} comes twice", self.next_step)
+                raise DataError(f"{file}, lines {seen[name]} and {line}: {name} comes twice", self.anew(file))
             seen[name] = line
 
     def require_captions(self, file: Path, names: Sequence[str], captions: Collection[str], source: Path) -> None:
@@ -181,7 +188,7 @@ class Annotations:
             raise DataError(
                 f"{file}: {len(silent):,} of {len(names):,} videos have no caption in {source.name}, e.g. "
                 f"{', '.join(silent[:_SHOWN])}{more}",
-                f"use the {source.name} that belongs to this list. {self.next_step}",
+                f"use the {source.name} that belongs to this list: {self.anew(source)}",
             )
 
 

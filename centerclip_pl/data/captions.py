@@ -115,13 +115,26 @@ def hold_out(table: pd.DataFrame, videos: int | float, option: str = "val_videos
         purpose = "choose a checkpoint by" if option == "val_videos" else "test on"
         raise ConfigError(f"{option}={videos}: at least one video is needed to {purpose}")
     if count >= len(ids):
-        raise DataError(
-            f"{option}={videos} would hold out all {len(ids)} training videos",
-            f"give a smaller number, e.g. --data.{option}=0.1, or more videos",
-        )
+        raise _nothing_left(option, videos, len(ids))
     held = set(sorted(ids, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())[:count])
     is_held = table["video_id"].isin(list(held))
     return table[~is_held].reset_index(drop=True), table[is_held].reset_index(drop=True)
+
+
+def _nothing_left(option: str, videos: int | float, given: int) -> DataError:
+    # Where test videos are held out of one list, videos to validate on are held out next.
+    is_test = option == "test_videos"
+    kept = 2 if is_test else 1
+    all_of_them = "the only training video" if given == 1 else f"all {given:,} training videos"
+    if given > kept:
+        step = f"give at most {given - kept:,}: --data.{option}={given - kept}"
+    else:
+        purposes = "to train on, to validate on and to test on" if is_test else "to train on and to validate on"
+        step = f"at least {kept + 1} videos are needed, {purposes}"
+    return DataError(
+        f"{option}={videos} would hold out {all_of_them}",
+        f"{step}; or add videos, or, in a caption file of your own, name the splits in a column split",
+    )
 
 
 def _where(rows: Sequence[int] | np.ndarray, lines: Sequence[int] | None) -> str:

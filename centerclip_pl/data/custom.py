@@ -189,10 +189,11 @@ class Custom(RetrievalDataModule):
     def _require_columns(self, names: Sequence[str]) -> None:
         for column in ("video", "caption"):
             if column not in names:
-                raise DataError(
-                    f"{self.captions_file} has no column {column!r}; it has {', '.join(map(str, names))[:200]}",
-                    f"name the columns {_COLUMNS}; between them are commas in .csv, tabs in .tsv",
-                )
+                found = ", ".join(map(str, names))[:200]
+                step = f"name the columns {_COLUMNS}; between them are commas in .csv, tabs in .tsv"
+                if len(names) == 1 and ";" in found:
+                    step = f"the columns must not be parted by semicolons, as here: {step}"
+                raise DataError(f"{self.captions_file} has no column {column!r}; it has {found}", step)
 
 
 def _exists(path: Path) -> bool:

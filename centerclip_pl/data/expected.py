@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from centerclip_pl.data.datamodule import RetrievalDataModule
 
 
@@ -42,6 +45,33 @@ def expected_counts(data: RetrievalDataModule) -> dict[str, Expected]:
     training = getattr(data, "training_split", None)
     name = data.name if training is None else f"{data.name}-{training}"
     return dict(_PUBLISHED.get(name, {}))
+
+
+def other_counts(data: RetrievalDataModule, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """How many videos the annotation files list where another number is published, a clause for each such split.
+
+    Args:
+        data: the dataset.
+        tables: its caption tables before anything is held out of them.
+    """
+    clauses = []
+    for split, (videos, _) in expected_counts(data).items():
+        listed = int(tables[split]["video_id"].nunique()) if split in tables else 0
+        if videos is not None and listed != videos:
+            clauses.append(f"{listed:,} for {split} (published: {videos:,})")
+    return clauses
+
+
+def counts_step(data: RetrievalDataModule) -> str:
+    """What to do where the annotation files list other videos or texts than are published."""
+    from centerclip_pl.data.download.sources import SOURCES
+
+    offered = any(source.part == "annotations" for source in SOURCES.get(data.name, ()))
+    fetch = f", then `centerclip data download {data.name} --only=annotations` fetches the published ones" * offered
+    return (
+        f"the annotation files in {data.root} are not as published: remove or replace them{fetch}. Leave them if you "
+        "mean a part of the dataset; its figures are not to be compared with published ones"
+    )
 
 
 def holds_out_validation(data: RetrievalDataModule) -> bool:

@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from centerclip_pl.cores import usable_cores
+from centerclip_pl.data.options import require_positive
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.files import replacing
 from centerclip_pl.video.manifest import VideoCheck, manifest_paths, write_beside
@@ -74,8 +75,8 @@ def hash_files(
     Raises:
         ConfigError: ``jobs`` is not positive.
     """
-    if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs={jobs}: at least one is needed")
+    if jobs is not None:
+        require_positive(jobs=jobs)
     hashes = Hashes(known_hashes(files, root), {})
     todo = [path for path, check in files.items() if check.size >= 0 and path not in hashes.sha256]
     if not todo:
@@ -134,13 +135,12 @@ def write_manifest(table: pd.DataFrame, file: str | Path) -> None:
 
     Raises:
         ConfigError: the name ends neither in .csv nor in .parquet.
-        DataError: the file cannot be written.
+        DataError: the file cannot be written; its folder must exist.
     """
     file = Path(file)
     require_table_name(file)
     table = table[list(COLUMNS)]
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             if file.suffix.lower() == ".csv":
                 table.to_csv(part, index=False)

@@ -79,7 +79,7 @@ class LSMDC(RetrievalDataModule):
                 if len(fields) != _COLUMNS:
                     raise DataError(
                         f"{file}, line {number}: {len(fields)} fields between tabs, not {_COLUMNS}: {line[:60]!r}",
-                        self.next_step,
+                        annotations.anew(file),
                     )
                 clip, sentence = fields[0].strip(), fields[-1]
                 path = files.path([clip], f"{film_of(clip)}/{clip}.avi")

@@ -68,7 +68,7 @@ class MSVD(RetrievalDataModule):
         annotations = Annotations(self.root, _ANNOTATION_FOLDERS, self.next_step)
         lists = {split: annotations.require(f"{split}_list.txt") for split in SPLITS}
         source = annotations.require("raw-captions.pkl")
-        published = read_pickled_captions(source, self.next_step)
+        published = read_pickled_captions(source, annotations.anew(source))
         captions = {name: [text for text in texts if text] for name, texts in published.items()}
         with_words = {name for name, texts in captions.items() if texts}
         files = VideoFiles(self.video_root, _VIDEO_FOLDERS)

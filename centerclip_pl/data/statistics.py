@@ -30,10 +30,11 @@ class SplitSamples(NamedTuple):
     videos: int
     missing: int
     broken: int
+    """Files that cannot be used, and parts of a file that begin after its end."""
     durations: np.ndarray
     """float64, seconds, of the videos that can be used; of a part of a file, its length."""
     num_frames: np.ndarray
-    """int64, of their files, each once."""
+    """int64, of the files of these, each once."""
     fps: np.ndarray
     """float64, likewise."""
     sizes: np.ndarray
@@ -73,7 +74,8 @@ class Statistics(NamedTuple):
 def dataset_statistics(data: RetrievalDataModule, *, jobs: int | None = None, progress: bool = True) -> Statistics:
     """Look at all captions and, unless that was done before, at all video files of a dataset.
 
-    Videos that are missing or broken are counted and have no duration. Where the tokenizer cannot be loaded, there is
+    Videos that are missing or broken, and parts that begin after the end of their file, are counted and have no
+    duration. Where the tokenizer cannot be loaded, there is
     no number of tokens.
 
     Args:
@@ -145,11 +147,18 @@ def split_samples(
     missing = sum(check.missing for check in checks)
     broken = sum(check.problem is not None for check in checks) - missing
     durations = []
+    used: dict[str, VideoCheck] = {}
     for check, start, end in zip(checks, videos["start"], videos["end"], strict=True):
-        if check.problem is None:
-            begin = 0.0 if pd.isna(start) else start
-            durations.append(max(0.0, (check.duration if pd.isna(end) else min(end, check.duration)) - begin))
-    good = list({check.path: check for check in checks if check.problem is None}.values())
+        if check.problem is not None:
+            continue
+        begin = 0.0 if pd.isna(start) else float(start)
+        length = (check.duration if pd.isna(end) else min(float(end), check.duration)) - begin
+        if begin > 0 and length <= 0:
+            broken += 1
+        else:
+            durations.append(length)
+            used[check.path] = check
+    good = list(used.values())
     pictures = Counter(f"{check.width}x{check.height}" for check in good)
     captions = table["caption"].tolist()
     return SplitSamples(
@@ -166,6 +175,11 @@ def split_samples(
         tokens=None if ids is None else np.array([len(ids[caption]) + 2 for caption in captions], dtype=np.int64),
         repeats=find_repeats(table, ids, max_words),
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 video`` or ``1,200 videos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def summary(values: np.ndarray) -> dict[str, float] | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from centerclip_pl.data.statistics import SplitSamples, Statistics
+from centerclip_pl.data.statistics import SplitSamples, Statistics, counted
 from centerclip_pl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".svg")
 _BINS = 40
+_SAME = 0.002  # seconds; containers round times
 _INK = "#222222"
 # Told apart by darkness and by pattern, so that a print in grey can be read.
 _LINES: dict[str, tuple[str, Literal["-", "--", ":", "-."], float]] = {
@@ -67,7 +68,8 @@ def _sizes(splits: dict[str, SplitSamples]) -> str:
     for split, samples in splits.items():
         lacking = samples.missing + samples.broken
         without = f" ({lacking:,} missing or broken)" if lacking else ""
-        parts.append(f"{split} {samples.videos:,} videos{without}, {len(samples.words):,} captions")
+        videos, captions = counted(samples.videos, "video"), counted(len(samples.words), "caption")
+        parts.append(f"{split} {videos}{without}, {captions}")
     return "; ".join(parts)
 
 
@@ -122,7 +124,16 @@ def _edges(numbers: np.ndarray, whole: bool) -> np.ndarray:
     if high == low:
         return np.array([low - 0.5, low + 0.5])
     bins = int(np.clip(np.sqrt(len(numbers)), 6, _BINS))
-    return np.linspace(low, high, bins + 1)
+    # Durations are whole numbers of frames: bins that take different numbers of possible values look like a comb.
+    gaps = np.diff(np.unique(numbers))
+    gaps = gaps[gaps > _SAME]
+    gap = high - low
+    if len(gaps):
+        usual = np.percentile(gaps, 50, method="lower")  # one of them, also where they are even in number
+        gap = float(gaps[np.abs(gaps - usual) <= _SAME].mean())
+    width = gap * np.ceil((high - low) / bins / gap)
+    first = low - gap / 2
+    return first + width * np.arange(np.floor((high - first) / width) + 2)
 
 
 def _line(split: str) -> tuple[str, Literal["-", "--", ":", "-."], float]:

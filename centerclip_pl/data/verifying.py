@@ -153,14 +153,13 @@ def write_report(findings: Iterable[Finding], root: str | Path, file: str | Path
         Where it lies; None where no file was named and neither place can be written.
 
     Raises:
-        DataError: the named file cannot be written.
+        DataError: the named file cannot be written; its folder must exist.
     """
     table = pd.DataFrame(list(findings), columns=Finding._fields)
     if file is None:
         return write_beside(root, _REPORT, lambda part: table.to_csv(part, index=False))
     file = Path(file)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             table.to_csv(part, index=False)
     except OSError as error:

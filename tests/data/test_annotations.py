@@ -161,6 +161,10 @@ def test_bad_files_are_refused_by_name(name: str, file: str, how: str, copy: Cal
         read(name, root).tables()
     assert message in caught.value.problem
     assert str(root / file) in caught.value.problem or f"in {file}" in caught.value.problem
+    begin = "Put " if how == "absent" else "use the " if "have no caption in" in caught.value.problem else "remove "
+    assert str(caught.value.next_step).startswith(begin)
+    if begin != "Put ":
+        assert f"remove {root}" in str(caught.value.next_step)  # what is there is not downloaded again
     assert f"Put {CLASSES[name].__name__.replace('MSRVTT', 'MSR-VTT')} into {root}" in str(caught.value.next_step)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -103,5 +104,22 @@ def test_impossible_shares_are_refused(videos: float) -> None:
 
 
 def test_something_must_be_left_to_train_on() -> None:
-    with pytest.raises(DataError, match="would hold out all 2"):
+    with pytest.raises(DataError, match=r"would hold out all 2 .*\n.*--data\.val_videos=1"):
         hold_out(table_of(["a", "b"]), 2)
+
+
+@pytest.mark.parametrize("option", ["val_videos", "test_videos"])
+@pytest.mark.parametrize(("count", "videos"), [(1, 0.1), (1, 5), (2, 0.9), (2, 2), (3, 3), (40, 40), (40, 0.999)])
+def test_the_number_that_is_advised_works(option: str, count: int, videos: float) -> None:
+    table = table_of([f"video{k}" for k in range(count)])
+    with pytest.raises(DataError) as caught:
+        hold_out(table, videos, option)
+    step = str(caught.value.next_step)
+    advised = re.search(rf"--data\.{option}=(\d+)", step)
+    rest = 2 if option == "test_videos" else 1  # test videos are held out first
+    if advised:
+        assert hold_out(table, int(advised[1]), option)[0]["video_id"].nunique() >= rest
+    else:
+        assert count <= rest
+        assert f"at least {rest + 1} videos are needed" in step
+    assert "column split" in step

@@ -15,7 +15,7 @@ from centerclip_pl.data import Custom
 from centerclip_pl.data.captions import caption_table
 from centerclip_pl.data.repeated_captions import best_recall, find_repeats
 from centerclip_pl.data.statistics import Statistics, cut_share, dataset_statistics, split_samples, summary, token_ids
-from centerclip_pl.data.statistics_picture import draw_statistics, require_format
+from centerclip_pl.data.statistics_picture import _edges, draw_statistics, require_format
 from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.video.check import Child
@@ -114,7 +114,7 @@ def test_the_share_of_captions_that_are_cut() -> None:
 
 
 def test_durations_of_parts() -> None:
-    spans = [(None, None, 10.0), (2, None, 8.0), (None, 3, 3.0), (4, 6.5, 2.5), (8, 20, 2.0), (11, 12, 0.0)]
+    spans = [(None, None, 10.0), (2, None, 8.0), (None, 3, 3.0), (4, 6.5, 2.5), (8, 20, 2.0)]
     rows = [
         {"video_id": str(k), "path": "a", "caption": "x", "start": start, "end": end}
         for k, (start, end, _) in enumerate(spans)
@@ -123,6 +123,19 @@ def test_durations_of_parts() -> None:
     samples = split_samples(caption_table(rows, "rows"), files, None, 32)
     assert samples.durations.tolist() == pytest.approx([length for _, _, length in spans])
     assert (samples.num_frames.tolist(), samples.sizes.tolist()) == ([100], [5.0])  # of the one file
+    assert samples.broken == 0
+
+
+def test_parts_that_begin_after_the_end_are_broken() -> None:
+    rows = [
+        {"video_id": f"{path}{start}", "path": path, "caption": "x", "start": start, "end": start + 1}
+        for path, start in (("a", 9.5), ("a", 10.0), ("b", 11.0))
+    ]
+    files = {path: VideoCheck(path, 5_000_000, 1, 100, 10.0, 10.0, 64, 48) for path in "ab"}
+    samples = split_samples(caption_table(rows, "rows"), files, None, 32)
+    assert (samples.videos, samples.missing, samples.broken) == (3, 0, 2)
+    assert samples.durations.tolist() == [0.5]
+    assert len(samples.num_frames) == 1  # of b nothing is used
 
 
 def _best_by_trying(queries: list[str], videos: list[str]) -> float:
@@ -205,6 +218,30 @@ def test_what_the_picture_says(make_data: Callable[..., Custom], monkeypatch: py
 
 def _without_tokens(found: Statistics) -> Statistics:
     return found._replace(splits={name: samples._replace(tokens=None) for name, samples in found.splits.items()})
+
+
+@pytest.mark.parametrize("fps", [12, 25, 29.97])
+@pytest.mark.parametrize("frames", [(24, 48), (20, 300), (100, 900)])
+def test_durations_of_whole_frames_make_no_comb(fps: float, frames: tuple[int, int]) -> None:
+    """Each bin takes as many possible durations as the next, but for the last."""
+    counts = np.arange(frames[0], frames[1] + 1)
+    durations = np.round(counts / fps, 3)  # as containers round them
+    found = np.histogram(durations, _edges(np.repeat(durations, 8), whole=False))[0]
+    assert found.sum() == len(durations)
+    assert 6 <= len(found) <= 42
+    assert len(set(found[:-1])) == 1
+    assert 0 < found[-1] <= found[0]
+
+
+def test_durations_without_a_grid_all_lie_in_bins() -> None:
+    chance = np.random.default_rng(0)
+    for count in (2, 3, 50, 5000):
+        numbers = chance.gamma(3.0, 5.0, count)
+        found = np.histogram(numbers, _edges(numbers, whole=False))[0]
+        assert found.sum() == count
+        assert len(found) <= 42
+        assert found[0] > 0
+        assert found[-1] > 0
 
 
 def test_the_form_of_the_picture() -> None:

@@ -225,8 +225,8 @@ def test_where_the_data_cannot_be_written(
 
 def test_the_report(tmp_path: Path) -> None:
     findings = [Finding("missing", "test", "a, b", "a, b.mp4", 'does not "exist"')]
-    file = write_report(findings, tmp_path, tmp_path / "new" / "my.csv")
-    assert file == tmp_path / "new" / "my.csv"
+    file = write_report(findings, tmp_path, tmp_path / "my.csv")
+    assert file == tmp_path / "my.csv"
     with file.open(newline="") as stream:
         assert list(csv.DictReader(stream)) == [findings[0]._asdict()]
     default = write_report(findings, tmp_path)
@@ -236,6 +236,9 @@ def test_the_report(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         write_report([], tmp_path, tmp_path / "file" / "my.csv")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_report([], tmp_path, tmp_path / "new" / "my.csv")
+    assert not (tmp_path / "new").exists()
 
 
 def test_published_counts(tmp_path: Path, write_miniature: Callable[..., Any]) -> None:
@@ -291,7 +294,7 @@ def test_frames_of_a_cache_have_no_files(make_data: Callable[..., Custom]) -> No
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_manifests_for_others(make_data: Callable[..., Custom], tmp_path: Path, ending: str) -> None:
     found = verify(make_data()).manifest
-    file = tmp_path / "new" / f"m.{ending}"
+    file = tmp_path / f"m.{ending}"
     write_manifest(found, file)
     read = read_manifest(file)
     pd.testing.assert_frame_equal(read, found.drop(columns="mtime_ns"), check_dtype=False)

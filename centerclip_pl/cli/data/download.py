@@ -33,7 +33,8 @@ def download(
 
     Raises:
         ConfigError: the timeout is not positive.
-        DataError: something cannot be had, is damaged or not safe, or does not fit on the disk.
+        DataError: something cannot be had, is damaged or not safe, or does not fit on the disk; the annotation files
+            are there and cannot be used.
         SystemExit: with status 1: all was fetched, and videos that the captions name are still not there; with status
             130: interrupted.
     """
@@ -50,8 +51,12 @@ def download(
         return
     parts = PARTS if only is None else (only,)
     state = look(data, parts)
+    if state.problem is not None and state.is_damaged:
+        raise state.problem
     if not state.absent and not state.steps:
-        print(f"{data.name}: all is there{_of_videos(state)}; nothing to do")
+        nothing = "nothing to fetch" if state.other_counts else "all is there"
+        print(f"{data.name}: {nothing}{_of_videos(state)}" + ("" if state.other_counts else "; nothing to do"))
+        _print_counts(data, state)
         return
     _print_plan(data, state, with_sizes=dry_run)
     if not dry_run and state.absent:
@@ -66,6 +71,7 @@ def download(
     if state.videos is not None:
         found, wanted = state.videos
         print(f"\n{data.root}: {found:,} of {wanted:,} videos are there")
+        _print_counts(data, state)
         if found < wanted and not state.steps and "videos" in parts:
             print(f"`centerclip data verify {data.name}` lists those that are not")
             sys.exit(1)
@@ -117,6 +123,15 @@ def _size(source: Source, unknown: dict[str, None]) -> str:
     except DataError as error:
         unknown[error.problem] = None
         return "unknown"
+
+
+def _print_counts(data: RetrievalDataModule, state: State) -> None:
+    """Says where the annotation files, by which videos are counted, are themselves not as published."""
+    if state.other_counts:
+        from centerclip_pl.data.expected import counts_step
+
+        print(f"the annotation files list another number of videos: {', '.join(state.other_counts)}")
+        print(f"  -> {counts_step(data)}")
 
 
 def _of_videos(state: State) -> str:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from centerclip_pl.data import RetrievalDataModule
-from centerclip_pl.data.statistics import SplitSamples, Statistics, cut_share, dataset_statistics, summary
+from centerclip_pl.data.options import require_positive, require_writable
+from centerclip_pl.data.statistics import SplitSamples, Statistics, counted, cut_share, dataset_statistics, summary
 from centerclip_pl.data.statistics_picture import draw_statistics, require_format
 from centerclip_pl.errors import DataError
 from centerclip_pl.files import replacing
@@ -25,7 +26,8 @@ def stats(
 ) -> None:
     """Tells how long the videos and captions of a dataset are, how many are cut, and which captions are the same.
 
-    Videos that are missing or broken are counted and left out of the figures.
+    Videos that are missing or broken, and parts of a file that begin after its end, are counted and left out of the
+    figures. Files are written into folders that exist.
 
     Args:
         data: the dataset.
@@ -34,6 +36,9 @@ def stats(
         json: JSON file for all figures.
         jobs: processes that open the videos which no earlier check has seen; default: one for each core, at most 16.
     """
+    if jobs is not None:
+        require_positive(jobs=jobs)
+    require_writable(picture=picture, json=json)
     if picture is not None:
         require_format(picture)
     statistics = dataset_statistics(data, jobs=jobs)
@@ -55,8 +60,8 @@ def _print_split(console: Console, split: str, samples: SplitSamples, statistics
     lacking = [
         f"{count:,} {kind}" for count, kind in ((samples.missing, "missing"), (samples.broken, "broken")) if count
     ]
-    note = f" ({', '.join(lacking)}: not in the figures of files)" if lacking else ""
-    title = f"{split}: {samples.videos:,} videos{note}, {len(samples.words):,} captions"
+    note = f" ({', '.join(lacking)}: not in the figures)" if lacking else ""
+    title = f"{split}: {counted(samples.videos, 'video')}{note}, {counted(len(samples.words), 'caption')}"
     hours, gigabytes = samples.durations.sum() / 3600, samples.sizes.sum() / 1e3
     console.print(f"{title}, {hours:,.2f} hours, {gigabytes:,.2f} GB", soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD)
@@ -80,7 +85,7 @@ def _print_split(console: Console, split: str, samples: SplitSamples, statistics
             table.add_row(name, *(_number(number) for number in figures.values()))
     console.print(table)
     if samples.pictures:
-        shown = ", ".join(f"{size} ({count:,} files)" for size, count in samples.pictures[:_SHOWN])
+        shown = ", ".join(f"{size} ({counted(count, 'file')})" for size, count in samples.pictures[:_SHOWN])
         more = f" and {len(samples.pictures) - _SHOWN:,} other sizes" if len(samples.pictures) > _SHOWN else ""
         console.print(f"  pixels: {shown}{more}", soft_wrap=True)
     share = cut_share(samples, statistics.max_words)
@@ -119,15 +124,16 @@ def _number(value: float) -> str:
 def _draw(statistics: Statistics, root: Path, picture: str | None) -> Path:
     if picture is not None:
         return _draw_to(statistics, Path(picture))
+    beside = root / ".centerclip" / "stats.png"
     try:
-        return _draw_to(statistics, root / ".centerclip" / "stats.png")
-    except DataError:  # a dataset that may only be read
+        beside.parent.mkdir(exist_ok=True)
+        return _draw_to(statistics, beside)
+    except (DataError, OSError):  # a dataset that may only be read
         return _draw_to(statistics, Path(f"stats-{statistics.dataset}.png"))
 
 
 def _draw_to(statistics: Statistics, file: Path) -> Path:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             draw_statistics(statistics, part, file.suffix.lower().removeprefix("."))
     except OSError as error:
@@ -139,7 +145,6 @@ def _draw_to(statistics: Statistics, file: Path) -> Path:
 
 def _write_json(statistics: Statistics, file: Path) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as part:
             part.write_text(json_format.dumps(statistics.figures(), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:

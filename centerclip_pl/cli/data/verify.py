@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from centerclip_pl.data import RetrievalDataModule
+from centerclip_pl.data.expected import counts_step
 from centerclip_pl.data.file_manifest import read_manifest, require_table_name, write_manifest
 from centerclip_pl.data.manifest_comparison import Comparison, compare
+from centerclip_pl.data.options import require_positive, require_writable
 from centerclip_pl.data.verifying import Finding, SplitCounts, Verification, verify_dataset, write_report
 
 _SHOWN = 5
@@ -29,7 +31,8 @@ def verify(
 ) -> None:
     """Opens every video of a dataset and reports what is missing, broken, or not as many as published.
 
-    Exit status 1 where there is something to report, copies of one file under two names excepted.
+    Exit status 1 where there is something to report, copies of one file under two names excepted. Files are written
+    into folders that exist.
 
     Args:
         data: the dataset.
@@ -41,6 +44,9 @@ def verify(
         hash: whether to read each file whole for its SHA-256, once.
         jobs: files looked at at a time; default: one for each core, at most 16.
     """
+    if jobs is not None:
+        require_positive(jobs=jobs)
+    require_writable(report=report, manifest=manifest)
     for name in (manifest, against):
         if name is not None:
             require_table_name(name)
@@ -62,10 +68,13 @@ def verify(
     console.print(f"report: {written or 'can be written nowhere; name a file: --report=FILE'}", soft_wrap=True)
     is_same = comparison is None or not (comparison.differing or comparison.only_there)
     if found.is_good and is_same:
-        console.print(f"{found.num_files:,} files, all can be used")
+        files = "1 file, which" if found.num_files == 1 else f"{found.num_files:,} files, all"
+        console.print(f"{files} can be used")
         return
-    if any(finding.kind in ("missing", "count") for finding in found.findings):
-        console.print(data.files_step, soft_wrap=True)
+    kinds = {finding.kind for finding in found.findings}
+    steps = [counts_step(data)] * ("count" in kinds) + [data.files_step] * ("missing" in kinds)
+    for step in steps:
+        console.print(f"  -> {step}", soft_wrap=True)
     raise SystemExit(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +14,13 @@ from centerclip_pl.data.download.members import DamagedError
 from centerclip_pl.data.download.partial import unwritable
 from centerclip_pl.data.download.records import record_of
 from centerclip_pl.data.download.sources import PARTS, SOURCES, STEPS, Part, Source, Step
+from centerclip_pl.data.expected import other_counts
 from centerclip_pl.errors import DataError
 from centerclip_pl.files import replacing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from centerclip_pl.data.datamodule import RetrievalDataModule
 
 _FOLDER = "downloads"  # below the dataset's root
@@ -37,6 +40,14 @@ class State:
     """Video files that are there, and those that the captions name; None: there are no captions yet."""
     problem: DataError | None
     """Why there are no captions."""
+    other_counts: tuple[str, ...] = ()
+    """Where the annotation files list another number of videos than is published, a clause for each such split."""
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether all annotation files are there, so that none is fetched, and cannot be used."""
+        there, absent = ({source.part for source in sources} for sources in (self.there, self.absent))
+        return self.problem is not None and "annotations" in there - absent
 
 
 def look(data: RetrievalDataModule, parts: Sequence[Part] = PARTS) -> State:
@@ -46,9 +57,11 @@ def look(data: RetrievalDataModule, parts: Sequence[Part] = PARTS) -> State:
         data: the dataset; only its root and its captions are used.
         parts: what is of interest.
     """
-    videos, problem = None, None
+    videos, problem, others = None, None, []
     try:
-        videos = _count_videos(data)
+        tables = _tables(data)
+        videos = _count_videos(tables)
+        others = other_counts(data, tables)
     except DataError as error:
         problem = error
     complete = videos is not None and videos[0] == videos[1]
@@ -61,7 +74,7 @@ def look(data: RetrievalDataModule, parts: Sequence[Part] = PARTS) -> State:
         (there if is_there or _is_unpacked(data.root, source) else absent).append(source)
     missing = {"annotations": videos is None, "videos": not complete}
     steps = [step for step in STEPS.get(data.name, ()) if any(part in parts and missing[part] for part in step.parts)]
-    return State(tuple(there), tuple(absent), tuple(steps), videos, problem)
+    return State(tuple(there), tuple(absent), tuple(steps), videos, problem, tuple(others))
 
 
 def obtain(source: Source, root: Path, *, keep_archive: bool = False, patience: Patience | None = None) -> int:
@@ -96,10 +109,14 @@ def obtain(source: Source, root: Path, *, keep_archive: bool = False, patience: 
     return len(files)
 
 
-def _count_videos(data: RetrievalDataModule) -> tuple[int, int]:
+def _tables(data: RetrievalDataModule) -> dict[str, pd.DataFrame]:
     if not data.root.is_dir():
         raise DataError(f"{data.root} does not exist", data.next_step)
-    paths = {path for table in data.tables().values() for path in table["path"]}
+    return data.tables()
+
+
+def _count_videos(tables: Mapping[str, pd.DataFrame]) -> tuple[int, int]:
+    paths = {path for table in tables.values() for path in table["path"]}
     return sum(Path(path).is_file() for path in paths), len(paths)
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from centerclip_pl.cli import main
+from centerclip_pl.data import expected
 from centerclip_pl.data.download.sources import SOURCES, Source
+from centerclip_pl.data.expected import Expected
 
 REPOSITORY = Path(__file__).parents[3]
 EXPERIMENTS = f"--experiments={REPOSITORY / 'experiments'}"
@@ -68,7 +70,40 @@ def test_a_dataset_is_fetched_and_then_left_alone(
     assert not list(root.rglob("*.zip"))
     shutil.rmtree(offered)
     run("msrvtt", f"--data.root={root}")
+    out = capsys.readouterr().out
+    assert "msrvtt: nothing to fetch, 16 of 16 videos\n" in out
+    assert "another number of videos: 12 for train (published: 9,000), 4 for test (published: 1,000)" in out
+
+
+def test_as_many_videos_as_are_published(
+    offered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(expected._PUBLISHED, "msrvtt-9k", {"train": Expected(12), "test": Expected(4)})
+    root = tmp_path / "root"
+    run("msrvtt", f"--data.root={root}")
+    assert "another number" not in capsys.readouterr().out
+    run("msrvtt", f"--data.root={root}")
     assert capsys.readouterr().out == "msrvtt: all is there, 16 of 16 videos; nothing to do\n"
+
+
+@pytest.mark.parametrize("name", ["MSRVTT_train.9k.csv", "MSRVTT_JSFUSION_test.csv", "MSRVTT_data.json"])
+def test_a_damaged_annotation_file_is_fetched_again_as_its_error_says(
+    name: str, offered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    run("msrvtt", f"--data.root={root}")
+    (damaged,) = root.rglob(name)
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:9])
+    for only in ([], ["--only=annotations"]):
+        with pytest.raises(SystemExit) as ended:
+            run("msrvtt", f"--data.root={root}", *only)
+        assert ended.value.code == 2
+        assert f"-> remove {damaged} (or replace it), then" in capsys.readouterr().err
+    damaged.unlink()
+    run("msrvtt", f"--data.root={root}")
+    assert damaged.read_bytes() == whole
+    assert "16 of 16 videos are there" in capsys.readouterr().out
 
 
 def test_only_one_part_and_kept_archives(offered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from centerclip_pl.cli import main
+from centerclip_pl.cli.data import stats as stats_module
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 Run = Callable[..., str]
@@ -40,6 +41,7 @@ def row(out: str, name: str) -> list[str]:
 
 
 def test_figures_and_a_picture(run: Run, tiny_demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
     out = run(
         *("demo", f"--data.root={tiny_demo}", "--data.train=16", "--data.val=4", "--data.test=14"),
         *(f"--picture={tmp_path / 'new' / 'a.svg'}", f"--json={tmp_path / 'new' / 'a.json'}"),
@@ -58,7 +60,7 @@ def test_figures_and_a_picture(run: Run, tiny_demo: Path, tmp_path: Path) -> Non
 def test_missing_videos_shared_captions_and_no_tokenizer(run: Run, custom: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     out = run("custom", f"--data.captions={custom}", f"--data.tokenizer={tmp_path / 'empty'}")
-    assert "train: 1 videos (1 missing: not in the figures of files), 1 captions" in out
+    assert "train: 1 video (1 missing: not in the figures), 1 caption, " in out
     assert row(out, "duration (s)") == ["-"] * 6
     assert row(out, "tokens a caption") == ["-"] * 6
     assert "no numbers of tokens: no tokenizer can be loaded" in out
@@ -80,14 +82,32 @@ def test_a_folder_that_cannot_be_written(
     assert (tmp_path / "here" / "stats-custom.png").is_file()
 
 
-def test_mistakes(run: Run, custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_that_begins_after_the_end_is_broken(run: Run, tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    make_video(tmp_path / "a.mp4", 24, fps=12)
+    lines = ["video,caption,split,start,end", "a.mp4,one,train,0,1", "a.mp4,two,train,3,4", "a.mp4,three,test,2,"]
+    (tmp_path / "my.csv").write_text("\n".join(lines))
+    tokenizer = f"--data.tokenizer={EXPERIMENTS / 'backbones' / 'demo'}"
+    out = run("custom", f"--data.captions={tmp_path / 'my.csv'}", "--data.val_videos=1", tokenizer)
+    assert "test: 1 video (1 broken: not in the figures), 1 caption" in out
+    assert sum("1 broken" in line for line in out.splitlines()) == 2
+    assert row(out, "duration (s)")[0] in ("1", "-")  # never 0
+
+
+def test_mistakes(
+    run: Run, custom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats_module, "dataset_statistics", lambda *_, **__: pytest.fail("the dataset is looked at"))
     demo = f"--data.tokenizer={EXPERIMENTS / 'backbones' / 'demo'}"
     for option, message in (
         ("--picture=a.jpg", "use one of .png, .svg"),
-        (f"--picture={custom}/a.png", "cannot be written"),
-        (f"--json={custom}/a.json", "cannot be written"),
+        (f"--picture={custom}/a.png", "is not a folder"),
+        (f"--json={custom}/a.json", "is not a folder"),
+        (f"--picture={tmp_path}/new/a.png", "does not exist"),
+        (f"--json={tmp_path}", "is a folder, not a file"),
+        ("--jobs=0", "jobs=0"),
     ):
         with pytest.raises(SystemExit) as end:
             run("custom", f"--data.captions={custom}", demo, option)
         assert end.value.code == 2
         assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

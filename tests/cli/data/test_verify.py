@@ -110,8 +110,17 @@ def test_a_wrong_count(run: Run, tiny_msrvtt: Path) -> None:
     assert status == 1
     assert "not as many as expected (2):" in out
     assert "4 texts in the annotations, 1,000 expected" in out
-    assert "MSRVTT_JSFUSION_test.csv" in out  # what to put where
+    assert "`centerclip data download msrvtt --only=annotations`" in out
+    assert "Put MSR-VTT into" not in out  # no file is missing
     assert "4, not 1,000" in out
+
+
+def test_what_to_put_where_is_said_where_videos_are_missing(run: Run, tiny_msrvtt: Path) -> None:
+    (tiny_msrvtt / "videos" / "video0.mp4").unlink()
+    status, out, _ = run("msrvtt", f"--data.root={tiny_msrvtt}", "--data.val_videos=4", "--hash=false")
+    assert status == 1
+    assert "--only=annotations" in out
+    assert "Put MSR-VTT into" in out
 
 
 def test_a_dataset_of_ones_own_has_no_published_count(run: Run, tiny_custom: Path) -> None:
@@ -147,12 +156,20 @@ def test_mistakes_are_said_before_anything_is_opened(
         (f"--against={tmp_path / 'absent.csv'}", "does not exist"),
         (f"--against={tmp_path / 'other.csv'}", "is no manifest"),
         ("--data.cache=c", "leave --data.cache out"),
+        ("--jobs=0", "jobs=0"),
+        (f"--report={tmp_path / 'new' / 'a.csv'}", "does not exist"),
+        (f"--report={tmp_path}", "is a folder, not a file"),
+        (f"--manifest={tmp_path / 'other.csv' / 'a.csv'}", "is not a folder"),
+        (f"--data.videos={tmp_path / 'new'}", "does not exist"),
     ):
         status, _, err = run("demo", *options(demo), option)
         assert status == 2, option
         assert message in err
         assert "Traceback" not in err
+        assert "workers" not in err
+    assert not (tmp_path / "new").exists()
     assert run("msrvtt", f"--data.root={tmp_path / 'nowhere'}")[0] == 2
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_folder_that_cannot_be_written(run: Run, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
