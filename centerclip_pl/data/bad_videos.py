@@ -52,7 +52,7 @@ def find_bad_videos(tables: Mapping[str, pd.DataFrame], root: str | Path, timeou
 
 
 def find_bad_clips(
-    tables: Mapping[str, pd.DataFrame], cache: str, image_size: int, fps: float | None
+    tables: Mapping[str, pd.DataFrame], cache: str, image_size: int, fps: float | None, dataset: str | None = None
 ) -> list[BadVideo]:
     """The videos of these splits that could not be decoded when a frame cache was written. No video file is looked at.
 
@@ -61,16 +61,17 @@ def find_bad_clips(
         cache: its folder or address.
         image_size: of the frames that are wanted, in pixels.
         fps: frames a second that are wanted; None: all.
+        dataset: name of the dataset; None: any.
 
     Raises:
-        ConfigError: the cache holds frames of another size or rate.
+        ConfigError: the cache holds frames of another size or rate, or of another dataset.
         DataError: it cannot be read, is incomplete, or lacks some of the videos.
     """
     from centerclip_pl.data.frame_cache import FrameCache
 
     opened = FrameCache(cache)
     wanted = {split: video_list(table) for split, table in tables.items()}
-    opened.check(pd.concat(wanted.values()), image_size, fps)
+    opened.check(pd.concat(wanted.values()), image_size, fps, dataset)
     problems = opened.clips.set_index("video_id")["problem"].dropna()
     return [
         BadVideo(video_id=video_id, path=path, reason=str(problems[video_id]), split=split)

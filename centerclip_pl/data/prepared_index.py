@@ -1,12 +1,13 @@
 """A folder of prepared videos: what it was made with, and which of its files are done.
 
-``prepared.json`` holds the settings. ``index.jsonl`` gets a line for each video once it is there, with size and time of
-change of its source and its own size: a process that is killed loses the file it was at, and no line can be half
-believed. A ``.lock`` keeps a second process out.
+``prepared.json`` holds the dataset and the settings. ``index.jsonl`` gets a line for each video once it is there,
+with size and time of change of its source and its own size: a process that is killed loses the file it was at, and no
+line can be half believed. A ``.lock`` keeps a second process out.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple, Self
 
-from centerclip_pl.errors import ConfigError, DataError
+from centerclip_pl.data.unwritable import cannot_write
+from centerclip_pl.errors import ConfigError
 from centerclip_pl.files import replacing, try_lock
 
 SETTINGS_FILE = "prepared.json"
 """The file by which a folder of prepared videos is known."""
 INDEX_FILE = "index.jsonl"
+KEPT = "what is done is kept"
 
 _RULES = 1  # raise it when the same settings come to mean another file
 
@@ -47,14 +50,19 @@ class PreparedFolder:
         out: the folder; made where it does not exist.
         settings: what the files are made with, as JSON can hold it.
         overwrite: whether to forget what is there.
+        dataset: its name; None: any.
 
     Raises:
-        ConfigError: the folder was made with other settings, holds something else, or another process works in it.
+        ConfigError: the folder is one of another dataset, was made with other settings, holds something else, or
+            another process works in it.
         DataError: the folder cannot be written.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+    def __init__(
+        self, out: Path, settings: Mapping[str, Any], overwrite: bool = False, dataset: str | None = None
+    ) -> None:
         self.out = out
+        self._dataset = dataset
         self._settings = {"rules": _RULES, **settings}
         self._overwrite = overwrite
         self._done: dict[str, tuple[Source, int]] = {}
@@ -63,6 +71,8 @@ class PreparedFolder:
 
     def __enter__(self) -> Self:
         try:
+            if self.out.exists() and not self.out.is_dir():
+                raise ConfigError(f"out={self.out} is a file", "name a folder with --out")
             self.out.mkdir(parents=True, exist_ok=True)
             self._lock = (self.out / ".lock").open("w")
             self._take_lock()
@@ -70,11 +80,11 @@ class PreparedFolder:
             self._remove_parts()
             if self._overwrite:  # the index first: old lines must not be believed of new settings
                 self._write(INDEX_FILE, "")
-            self._write(SETTINGS_FILE, json.dumps(self._settings, indent=1) + "\n")
+            self._write(SETTINGS_FILE, json.dumps({"dataset": self._dataset, **self._settings}, indent=1) + "\n")
             self._read_index()
         except OSError as error:
             self.__exit__(None, None, None)
-            raise cannot_write(self.out, error.strerror or str(error)) from error
+            raise cannot_write(self.out, error, KEPT) from error
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -112,9 +122,9 @@ class PreparedFolder:
                     self._index.write(b"\n")  # the rest of a line that a killed process or a full disk left
             data = json.dumps(line).encode() + b"\n"
             if self._index.write(data) != len(data):
-                raise OSError("No space left on device")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
-            raise cannot_write(self.out, error.strerror or str(error)) from error
+            raise cannot_write(self.out, error, KEPT) from error
         self._done[self._name(target)] = source, num_bytes
 
     def _name(self, target: Path) -> str:
@@ -137,10 +147,15 @@ class PreparedFolder:
                     "name a new folder, in which nothing can be overwritten",
                 )
             return
-        try:
-            found = json.loads(file.read_text())
-        except ValueError:
-            found = None
+        found = _read_settings(self.out)
+        dataset = None if found is None else found.pop("dataset", None)
+        if self._dataset is None:
+            self._dataset = dataset
+        if dataset not in (None, self._dataset):
+            raise ConfigError(
+                f"out={self.out}: these are prepared videos of another dataset: {dataset}, not {self._dataset}",
+                "name another folder with --out",
+            )
         if found != self._settings and not self._overwrite:
             raise ConfigError(
                 f"out={self.out}: its videos were prepared with {_shown(found)}, not with {_shown(self._settings)}",
@@ -176,15 +191,23 @@ class PreparedFolder:
             return file.read(1) == b"\n"
 
 
-def cannot_write(out: Path, reason: str) -> DataError:
-    """What to say when nothing more can be written to a folder of prepared videos."""
-    return DataError(
-        f"{out} cannot be written: {reason}",
-        "make room there or name another folder with --out; what is done is kept, and the same command goes on",
-    )
+def prepared_with(folder: str | Path) -> str:
+    """How the videos of a folder were prepared, as options of ``data prepare``: ``"--fps=3 --size=224 --crf=20"``."""
+    found = _read_settings(Path(folder))
+    return _shown(None if found is None else {name: value for name, value in found.items() if name != "dataset"})
+
+
+def _read_settings(folder: Path) -> dict[str, Any] | None:
+    """What is in ``prepared.json``; None where it holds nothing of the kind."""
+    try:
+        found = json.loads((folder / SETTINGS_FILE).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _shown(settings: object) -> str:
     if not isinstance(settings, dict):
         return "unknown options"
-    return " ".join(f"--{key}={value:g}" for key, value in settings.items() if key != "rules")
+    shown = {key: f"{value:g}" if isinstance(value, int | float) else value for key, value in settings.items()}
+    return " ".join(f"--{key}={value}" for key, value in shown.items() if key != "rules")

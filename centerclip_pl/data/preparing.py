@@ -5,6 +5,7 @@ Nothing heavy is imported here: training asks :func:`prepared_path` where the sm
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from centerclip_pl.cores import usable_cores
+from centerclip_pl.data.unwritable import cannot_write, shown_bytes
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.child import Child
 from centerclip_pl.video.pool import ask_all
@@ -88,6 +90,7 @@ def prepare_videos(
     timeout: float = 600.0,
     overwrite: bool = False,
     progress: bool = True,
+    dataset: str | None = None,
 ) -> Prepared:
     """Transcode each video to its :func:`prepared_path`, except those that are there, made of the same file.
 
@@ -102,9 +105,11 @@ def prepare_videos(
         timeout: seconds that one video may take, beyond its playing time.
         overwrite: transcode all of them, whatever is there.
         progress: whether to show a bar (it shows only on a terminal).
+        dataset: its name, so that no folder gets the videos of two; None: any.
 
     Raises:
-        ConfigError: an option that cannot work; ``out`` holds something else or was made with other settings.
+        ConfigError: an option that cannot work; ``out`` holds something else, videos of another
+            dataset, or was made with other settings.
         DataError: nothing more can be written; two videos would become the same file; the videos are themselves those
             of ``out``.
         RuntimeError: the processes cannot start at all.
@@ -114,12 +119,12 @@ def prepare_videos(
     settings.check()
     jobs = usable_cores() if jobs is None else jobs
     if jobs < 1:
-        raise ConfigError(f"jobs={jobs}: at least one process is needed")
+        raise ConfigError(f"jobs={jobs}: at least one process is needed", "leave it out: one for each core")
     if not timeout > 0:
         raise ConfigError(f"timeout={timeout:g}: must be positive", "use a number of seconds, e.g. 600")
     out = Path(os.path.normpath(Path(out).absolute()))
     targets = _targets(dict.fromkeys(paths), Path(root), out)
-    with PreparedFolder(out, settings._asdict(), overwrite) as folder:
+    with PreparedFolder(out, settings._asdict(), overwrite, dataset) as folder:
         todo, problems = _todo(targets, folder)
         if todo:
             _check_room(out)
@@ -167,11 +172,11 @@ def _todo(targets: dict[str, Path], folder: PreparedFolder) -> tuple[list[_Task]
 
 
 def _check_room(out: Path) -> None:
-    from centerclip_pl.data.prepared_index import cannot_write
+    from centerclip_pl.data.prepared_index import KEPT
 
     free = shutil.disk_usage(out).free
     if free < _LEAST_FREE:
-        raise cannot_write(out, f"only {free / 2**20:.0f} MiB are free")
+        raise cannot_write(out, OSError(errno.ENOSPC, f"only {free / 2**20:.0f} MiB are free"), KEPT)
 
 
 def _transcode_all(
@@ -197,12 +202,12 @@ def _transcode_all(
 
 
 def _ask(child: Child, task: _Task, out: Path, timeout: float) -> _Answer:
-    from centerclip_pl.data.prepared_index import cannot_write
+    from centerclip_pl.data.prepared_index import KEPT
 
     try:
         task.target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(out, error.strerror or str(error)) from error
+        raise cannot_write(out, error, KEPT) from error
     reply = child.ask({"source": task.path}, timeout)
     if reply["problem"] is None and not child.is_interrupted:
         request = {"source": task.path, "target": str(task.target)}
@@ -212,7 +217,7 @@ def _ask(child: Child, task: _Task, out: Path, timeout: float) -> _Answer:
                 if part.name.startswith(f".{task.target.name}."):
                     part.unlink(missing_ok=True)
     if reply.get("fatal") is not None:
-        raise cannot_write(out, reply["fatal"])
+        raise cannot_write(out, str(reply["fatal"]), KEPT)
     return _Answer(task, reply["problem"], reply.get("num_bytes", 0))
 
 
@@ -220,6 +225,6 @@ def _warn_if_short(out: Path, needed: float) -> None:
     free = shutil.disk_usage(out).free
     if needed > free:
         _log.warning(
-            "%s: about %.1f GB will be needed and %.1f GB are free; the work goes on until the disk is full",
-            *(out, needed / 1e9, free / 1e9),
+            "%s: about %s will be needed and %s are free; the work goes on until the disk is full",
+            *(out, shown_bytes(needed), shown_bytes(free)),
         )

@@ -211,6 +211,13 @@ def test_what_is_wrong_is_named_with_its_line(folder: Path, name: str, text: str
     assert name in caught.value.problem
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv"])
+def test_semicolons_between_columns_are_named(name: str, folder: Path) -> None:
+    with pytest.raises(DataError, match="has no column 'video'; it has video;caption") as caught:
+        Custom(write(folder / name, "video;caption\na.mp4;a dog\n")).tables()
+    assert "not be parted by semicolons" in str(caught.value.next_step)
+
+
 def test_latin_1_and_absent_files(folder: Path) -> None:
     for encoding in ("latin-1", "utf-16"):
         with pytest.raises(DataError, match="is not UTF-8 text") as caught:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from centerclip_pl.data import preparing
-from centerclip_pl.data.prepared_index import PreparedFolder
+from centerclip_pl.data.prepared_index import PreparedFolder, prepared_with
 from centerclip_pl.data.preparing import Prepared, prepare_videos, prepared_path
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.decode import decode
@@ -332,3 +332,21 @@ def test_a_folder_that_cannot_be_made(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be written: (Not a directory|File exists)"):
         prepare(root, tmp_path / "file" / "out")
+    with pytest.raises(ConfigError, match=r"file is a file") as caught:
+        prepare(root, tmp_path / "file")
+    assert "--out" in str(caught.value.next_step)
+
+
+def test_a_folder_has_the_videos_of_one_dataset(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(root, out)  # says nothing of its dataset, as a folder of an earlier version
+    assert prepare(root, out, dataset="msrvtt") == Prepared(0, 4, {})
+    before = files(out)
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(ConfigError, match="prepared videos of another dataset: msrvtt, not msvd"):
+            prepare(root, out, dataset="msvd", **options)
+    assert files(out) == before
+    assert prepare(root, out) == Prepared(0, 4, {})
+    assert json.loads((out / "prepared.json").read_text())["dataset"] == "msrvtt"
+    assert prepared_with(out) == "--fps=3 --size=32 --crf=20"
+    assert prepared_with(root) == "unknown options"

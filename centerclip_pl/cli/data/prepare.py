@@ -51,7 +51,13 @@ def prepare(
     folder = Path(out) if out is not None else data.root / f"prepared-{fps:g}fps-{size}"
     paths = [path for table in tables.values() for path in table["path"]]
     try:
-        prepared = prepare_videos(paths, data.root, folder, settings, jobs=jobs, timeout=timeout, overwrite=overwrite)
+        prepared = prepare_videos(
+            *(paths, data.root, folder, settings),
+            jobs=jobs,
+            timeout=timeout,
+            overwrite=overwrite,
+            dataset=data.name,
+        )
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on with what is left ({folder})")
         raise SystemExit(130) from None

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT = "centerclip-frame-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 did not say what the frames were decoded from
 MANIFEST = "cache.json"
 WRITING = "writing"
 SETTINGS = "settings.json"
 ANEW = "write it anew: remove the folder and run `centerclip data cache` again"
+REPAIR = "give the `centerclip data cache` command that wrote it again: it writes what is missing, and only that"
+VERIFY = "give the `centerclip data cache` command that wrote it again, with --verify=true: it mends what is damaged"
 
 Encoding = Literal["raw", "jpeg"]
 
@@ -64,6 +66,8 @@ class CacheSettings(NamedTuple):
     encoding: str
     """``"raw"`` or ``"jpeg"``."""
     decoder: str
+    source: str = "published"
+    """What was decoded: ``"published"``, or how the videos were prepared. A reader need not care."""
 
     def refuse_others(self, found: CacheSettings, folder: Path) -> None:
         """Whether what is in `folder` can be gone on with.

@@ -15,12 +15,14 @@ from centerclip_pl.data.frame_cache.layout import (
     ANEW,
     CLIP_COLUMNS,
     MANIFEST,
+    REPAIR,
+    VERIFY,
     CacheSettings,
     frame_schema,
     parse_json,
     settings_of,
 )
-from centerclip_pl.data.frame_cache.storage import Storage, open_storage
+from centerclip_pl.data.frame_cache.storage import AbsentFileError, Storage, open_storage
 from centerclip_pl.errors import ConfigError, DataError, VideoError
 from centerclip_pl.video.decode import Choose
 
@@ -91,7 +93,11 @@ class FrameCache:
             raise DataError(f"{self.path} has no clip {video_id!r}", "write it with `centerclip data cache`")
         source, frames, problem = cache.facts[row]
         if problem is not None:
-            raise VideoError(source, f"{problem} (found when {self.path} was written)", ANEW)
+            raise VideoError(
+                source,
+                f"{problem} (found when {self.path} was written)",
+                "replace the file, then give the command again that wrote the cache (`centerclip data cache`)",
+            )
         wanted = np.asarray(choose(frames), dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < frames:
             raise IndexError(f"{video_id} has frames 0 to {frames - 1}; asked for {wanted.tolist()}")
@@ -109,10 +115,10 @@ class FrameCache:
                     "the server ignores the header Range: use one that answers it, or copy the cache to a folder",
                 )
             if len(stored) < end - start:
-                raise DataError(f"{self.path}/{shard} is cut off: it ends before byte {end:,}", ANEW)
+                raise DataError(f"{self.path}/{shard} is cut off: it ends before byte {end:,}", REPAIR)
             if zlib.crc32(stored) != checksums[frame]:
                 raise DataError(
-                    f"{self.path}/{shard} is damaged: frame {frame} of {video_id} has another checksum", ANEW
+                    f"{self.path}/{shard} is damaged: frame {frame} of {video_id} has another checksum", VERIFY
                 )
             _unpack(stored, cache, video_id, frame, out[k], f"{self.path}/{shard}")
         return torch.from_numpy(out)
@@ -145,7 +151,7 @@ class FrameCache:
                 f"add --data.fps={option}, or write another cache",
             )
 
-    def check(self, videos: pd.DataFrame, image_size: int, fps: float | None) -> None:
+    def check(self, videos: pd.DataFrame, image_size: int, fps: float | None, dataset: str | None = None) -> None:
         """Whether a run can read all its clips here; looks at the table, and near at hand also for each shard's size.
 
         Clips that could not be decoded are there, with their ``problem``: what is done about them is the caller's.
@@ -154,14 +160,21 @@ class FrameCache:
             videos: ``video_id``, ``start`` and ``end`` (seconds or NaN).
             image_size: height and width in pixels.
             fps: frames a second; None: every frame of the file.
+            dataset: its name; None: of whatever dataset the cache is.
 
         Raises:
-            ConfigError: the cache holds frames of another size or rate.
+            ConfigError: the cache is one of another dataset, or holds frames of another size or rate.
             DataError: no complete cache, clips that are absent or have another time span, a shard that is absent or
                 cut off.
         """
-        self.check_options(image_size, fps)
         cache = self._open()
+        if dataset not in (None, cache.settings.dataset):
+            raise ConfigError(
+                f"{self.path} is the cache of another dataset: {cache.settings.dataset}; the run reads {dataset}",
+                f"name the cache of {dataset} with --data.cache, or write one: centerclip data cache {dataset} "
+                "--out=ANOTHER_FOLDER",
+            )
+        self.check_options(image_size, fps)
         absent: list[str] = []
         for video_id, start, end in videos[["video_id", "start", "end"]].itertuples(index=False):
             row = cache.rows.get(video_id)
@@ -173,7 +186,9 @@ class FrameCache:
             more = [f"... and {len(absent) - _SHOWN:,} more"] if len(absent) > _SHOWN else []
             raise DataError(
                 "\n  ".join([f"{self.path} lacks {len(absent):,} of {len(videos):,} clips:", *absent[:_SHOWN], *more]),
-                "call `centerclip data cache` again: it writes what is missing",
+                "call `centerclip data cache` again: it writes what is missing"
+                if len(absent) < len(videos)
+                else f"see whether it is the cache of these captions (it is one of {cache.settings.dataset})",
             )
         self.check_shards()
 
@@ -187,7 +202,7 @@ class FrameCache:
         for shard, size in cache.shard_bytes.items():
             found = cache.storage.size(shard)
             if found is not None and found < size:
-                raise DataError(f"{self.path}/{shard} is cut off: {found:,} bytes of {size:,}", ANEW)
+                raise DataError(f"{self.path}/{shard} is cut off: {found:,} bytes of {size:,}", REPAIR)
 
     def _open(self) -> _Opened:
         if self._opened is None:
@@ -221,7 +236,7 @@ def _open(path: str) -> _Opened:
     source = f"{path}/{MANIFEST}"
     try:
         text = storage.read(MANIFEST)
-    except DataError as error:
+    except AbsentFileError as error:
         raise DataError(
             f"{path} is not a complete frame cache: {error.problem}",
             "write it, or go on with writing it: centerclip data cache DATASET --out=FOLDER",
@@ -271,4 +286,4 @@ def _unpack(stored: bytes, cache: _Opened, video_id: str, frame: int, out: np.nd
             raise ValueError("another frame is in its place")
         unpack(memoryview(batch.column(2)[0].as_buffer()), cache.settings.encoding, out)
     except (OSError, ValueError) as error:  # pyarrow's and Pillow's are one of these
-        raise DataError(f"{shard} is damaged: frame {frame} of {video_id}: {error}", ANEW) from error
+        raise DataError(f"{shard} is damaged: frame {frame} of {video_id}: {error}", VERIFY) from error

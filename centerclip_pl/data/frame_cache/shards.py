@@ -17,7 +17,7 @@ from centerclip_pl.data.frame_cache.layout import (
     frame_schema,
     shard_name,
 )
-from centerclip_pl.errors import DataError
+from centerclip_pl.data.unwritable import cannot_write
 from centerclip_pl.files import replacing
 
 _MAGIC = 8  # bytes before the schema in an Arrow IPC file
@@ -142,10 +142,7 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"{folder} cannot be written: {error.strerror or error}; the shards that are finished are kept",
-            "make room, then give the same command again: it goes on where it stopped",
-        ) from error
+        raise cannot_write(folder, error, "the shards that are finished are kept") from error
 
 
 def to_disk(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -40,10 +41,13 @@ def refuse_other_content(folder: Path, settings: CacheSettings) -> None:
         return
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file", "name a folder with --out")
-    for file in (folder / MANIFEST, folder / WRITING / SETTINGS):
-        if file.is_file():
-            settings.refuse_others(settings_of(parse_json(file.read_bytes(), str(file)), str(file)), folder)
-            return
+    complete, begun = folder / MANIFEST, folder / WRITING / SETTINGS
+    if complete.is_file() or (begun.is_file() and any((folder / WRITING).glob("frames-*.parquet"))):
+        file = complete if complete.is_file() else begun
+        settings.refuse_others(settings_of(parse_json(file.read_bytes(), str(file)), str(file)), folder)
+        return
+    if begun.is_file():  # ended before anything was finished: nothing there is of these settings
+        return
     if any(path.name != WRITING for path in folder.iterdir()):
         raise ConfigError(f"{folder} holds files that are no frame cache", "name a new or an empty folder with --out")
 
@@ -63,13 +67,25 @@ def locked(folder: Path, settings: CacheSettings) -> Iterator[None]:
         if not try_lock(lock.fileno(), folder):
             raise ConfigError(f"another process writes {folder}", "wait for it, or end it")
         refuse_other_content(folder, settings)  # once more, where nobody else can be at it
-        with writing_to(folder), replacing(writing / SETTINGS) as part:
-            part.write_bytes(settings_json(settings))
         yield
 
 
-def known_clips(folder: Path) -> dict[str, Clip]:
+def begin(folder: Path, settings: CacheSettings) -> None:
+    """Note the settings of what is written from now on; in a :func:`locked` folder.
+
+    Raises:
+        DataError: they cannot be written.
+    """
+    with writing_to(folder), replacing(folder / WRITING / SETTINGS) as part:
+        part.write_bytes(settings_json(settings))
+
+
+def known_clips(folder: Path, verify: bool = False) -> dict[str, Clip]:
     """What is in the cache, finished or not, by video id. Removes what no table speaks of: shards that were cut short.
+
+    Args:
+        folder: of the cache.
+        verify: whether to read all frames, and to leave out the clips whose checksums differ.
 
     Raises:
         DataError: the cache is damaged.
@@ -93,6 +109,8 @@ def known_clips(folder: Path) -> dict[str, Clip]:
         for video_id, clip in clips.items()
         if clip.shard is None or sizes.get(clip.shard, 0) >= clip.offsets[-1]
     }
+    if verify:
+        whole = _sound(folder, whole)
     in_use = {clip.shard for clip in whole.values()}
     with writing_to(folder):
         for path in [*folder.glob(".*.part"), *(folder / WRITING).glob(".*.part"), *folder.glob("frames-*.arrow")]:
@@ -100,6 +118,31 @@ def known_clips(folder: Path) -> dict[str, Clip]:
                 (folder / WRITING / f"{path.stem}.parquet").unlink(missing_ok=True)
                 path.unlink()
     return whole
+
+
+def _sound(folder: Path, clips: Mapping[str, Clip]) -> dict[str, Clip]:
+    """The clips whose frames are those that were written."""
+    from tqdm import tqdm
+
+    sound: dict[str, Clip] = {}
+    for clip in tqdm(clips.values(), desc="reading frames", unit="clip", disable=None):
+        if clip.shard is None or _is_sound(folder / clip.shard, clip):
+            sound[clip.video_id] = clip
+    return sound
+
+
+def _is_sound(shard: Path, clip: Clip) -> bool:
+    try:
+        with shard.open("rb") as file:
+            file.seek(clip.offsets[0])
+            return all(
+                zlib.crc32(file.read(end - start)) == checksum
+                for start, end, checksum in zip(clip.offsets, clip.offsets[1:], clip.crc32, strict=False)
+            )
+    except OSError as error:  # a bad disk: writing these clips again would hide it
+        raise DataError(
+            f"{shard} cannot be read: {error.strerror or error}", "see whether the disk is well, or remove this file"
+        ) from error
 
 
 def next_shard(clips: Iterable[Clip]) -> int:

@@ -10,10 +10,14 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Protocol
 
-from centerclip_pl.data.frame_cache.layout import ANEW
+from centerclip_pl.data.frame_cache.layout import ANEW, REPAIR
 from centerclip_pl.errors import ConfigError, DataError
 
 _OPEN_FILES = 64  # of one process; many systems allow a process 1024 in all
+
+
+class AbsentFileError(DataError):
+    """A file that the cache does not have; where this is not raised, it may have it."""
 
 
 class Storage(Protocol):
@@ -136,7 +140,11 @@ class ObjectStore:
 
 def _unreadable(file: object, error: Exception) -> DataError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return DataError(f"{file} does not exist", ANEW)
-    return DataError(
-        f"{file} cannot be read: {type(error).__name__}: {str(error)[:300]}", "see whether it can be reached"
-    )
+        shard = str(file).endswith(".arrow")
+        return AbsentFileError(f"{file} does not exist", REPAIR if shard else ANEW)
+    kind = type(error).__name__
+    said = f"{kind}: {str(error)[:300]}"
+    # Each store has its own exceptions for this: ClientConnectorError, EndpointConnectionError, ConnectTimeoutError.
+    if isinstance(error, ConnectionError | TimeoutError) or "onnect" in kind or "Timeout" in kind:
+        return DataError(f"{file} cannot be reached: {said}", "see whether the address is right and the network is up")
+    return DataError(f"{file} cannot be read: {said}", "see whether you may read it")

@@ -19,8 +19,9 @@ from centerclip_pl.data.frame_cache.decoding import decode_clips
 from centerclip_pl.data.frame_cache.images import stored_bytes
 from centerclip_pl.data.frame_cache.layout import CacheSettings, Clip
 from centerclip_pl.data.frame_cache.shards import ShardWriter
-from centerclip_pl.data.frame_cache.state import complete, known_clips, locked, next_shard, refuse_other_content
+from centerclip_pl.data.frame_cache.state import begin, complete, known_clips, locked, next_shard, refuse_other_content
 from centerclip_pl.data.frame_cache.worker import Request
+from centerclip_pl.data.unwritable import shown_bytes
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.check import check_videos
 from centerclip_pl.video.manifest import VideoCheck
@@ -67,6 +68,7 @@ def write_cache(
     layout: str = "",
     size_mb: int = 256,
     jobs: int | None = None,
+    verify: bool = False,
     announce: Callable[[Plan], None] = lambda plan: None,
 ) -> Written:
     """Write every clip of these tables that ``out`` does not hold yet; then, and only then, it is a cache.
@@ -86,6 +88,7 @@ def write_cache(
         layout: what to put where, for the message about missing files.
         size_mb: megabytes after which a shard is finished.
         jobs: processes that decode; None: as many as there are processors.
+        verify: read all frames that are there, and write the clips anew whose checksums differ.
         announce: told what is about to be written, before the disk is asked for room.
 
     Raises:
@@ -94,9 +97,9 @@ def write_cache(
         RuntimeError: the processes that decode cannot start at all.
     """
     if size_mb < 1:
-        raise ConfigError(f"size_mb={size_mb}: a shard has at least 1 megabyte")
+        raise ConfigError(f"size_mb={size_mb}: a shard has at least 1 megabyte", "leave it out, or use e.g. 256")
     if jobs is not None and jobs < 1:
-        raise ConfigError(f"jobs={jobs}: at least one process is needed")
+        raise ConfigError(f"jobs={jobs}: at least one process is needed", "leave it out: one for each processor")
     refuse_other_content(out, settings)
     videos = _distinct_clips(tables)
     bad = find_bad_videos(tables, root, check_timeout)
@@ -106,7 +109,7 @@ def write_cache(
     reasons = {video["video_id"]: video["reason"] for video in bad}
     wanted = {clip.video_id: clip for clip in _clips(videos, root, checks, reasons)}
     with locked(out, settings):
-        have = known_clips(out)
+        have = known_clips(out, verify)
         settled = {
             video_id: have[video_id]
             for video_id, clip in wanted.items()
@@ -121,6 +124,7 @@ def write_cache(
                 frames += count
         announce(plan := _plan(out, settings, len(wanted), len(todo), frames))
         _refuse_too_much(out, plan)
+        begin(out, settings)
         limits = {"size_mb": size_mb, "jobs": jobs or usable_cores()}
         new = {
             **wanted,
@@ -154,7 +158,7 @@ def _plan(out: Path, settings: CacheSettings, clips: int, todo: int, frames: int
 def _refuse_too_much(out: Path, plan: Plan) -> None:
     if plan.size > plan.free:
         raise DataError(
-            f"{out}: about {plan.size / 1e9:,.1f} GB are to be written, and the disk has {plan.free / 1e9:,.1f} GB",
+            f"{out}: about {shown_bytes(plan.size)} are to be written, and the disk has {shown_bytes(plan.free)}",
             "name a folder on another disk, or write less: --encoding=jpeg, --data.fps=1",
         )
 

@@ -158,8 +158,8 @@ def test_check_refuses_another_size_or_rate(source: Any, cache_folder: Path) -> 
 
 def test_another_format_version_is_refused(copy: Path) -> None:
     fields = json.loads((copy / MANIFEST).read_text())
-    (copy / MANIFEST).write_text(json.dumps(fields | {"format_version": 2}))
-    with pytest.raises(DataError, match="format version 2; this program reads version 1"):
+    (copy / MANIFEST).write_text(json.dumps(fields | {"format_version": 1}))
+    with pytest.raises(DataError, match="format version 1; this program reads version 2"):
         FrameCache(copy).check_options(32, None)
 
 
@@ -235,3 +235,23 @@ def test_a_table_that_is_not_the_one_described_is_refused(copy: Path) -> None:
     table.write_bytes(table.read_bytes()[:-100])
     with pytest.raises(DataError, match="is not the table that"):
         _ = FrameCache(copy).clips
+
+
+def test_the_cache_of_another_dataset_is_named_as_such(source: Any, cache_folder: Path) -> None:
+    cache = FrameCache(cache_folder)
+    cache.check(videos_of(source), 32, None, dataset="tiny")
+    with pytest.raises(ConfigError, match="cache of another dataset: tiny; the run reads msvd") as caught:
+        cache.check(videos_of(source), 224, 3.0, dataset="msvd")
+    assert "centerclip data cache msvd" in str(caught.value.next_step)
+    strange = videos_of(source).assign(video_id=["v", "w", "x", "y", "z"])
+    with pytest.raises(DataError, match="lacks 5 of 5 clips") as absent:
+        cache.check(strange, 32, None)
+    assert "it is one of tiny" in str(absent.value.next_step)
+
+
+def test_a_reader_takes_frames_of_whatever_source(source: Any, cache_folder: Path, copy: Path) -> None:
+    fields = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(fields | {"source": "prepared with --fps=3 --size=48 --crf=20"}))
+    cache = FrameCache(copy)
+    cache.check(videos_of(source), 32, None, dataset="tiny")
+    assert torch.equal(cache.read("b", range), FrameCache(cache_folder).read("b", range))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -152,3 +153,12 @@ def test_few_files_are_open_at_once(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) - before <= 64
     del storage
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_address_that_cannot_be_reached_is_not_called_incomplete() -> None:
+    with socket.socket() as unheard:  # bound, but nobody listens
+        unheard.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unheard.getsockname()[1]}/cache"
+        with pytest.raises(DataError, match=r"/cache/cache\.json cannot be reached") as caught:
+            _ = FrameCache(address).clips
+    assert "network" in str(caught.value.next_step)

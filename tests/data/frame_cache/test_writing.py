@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ import torch
 
 from centerclip_pl.data.captions import caption_table
 from centerclip_pl.data.frame_cache import FrameCache
-from centerclip_pl.data.frame_cache.state import locked
+from centerclip_pl.data.frame_cache.state import begin, locked
 from centerclip_pl.data.frame_cache.writing import Plan, write_cache
+from centerclip_pl.data.unwritable import cannot_write
 from centerclip_pl.errors import ConfigError, DataError, VideoError
 
 MakeVideo = Callable[..., Path]
@@ -166,10 +168,88 @@ def test_too_little_room_is_refused_before_anything_is_decoded(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(DataError, match=r"the disk has 0\.0 GB") as caught:
+    with pytest.raises(DataError, match=r"about 3\d\d\.\d kB are to be written, and the disk has 1\.0 kB") as caught:
         source.write(tmp_path / "out")
     assert "--encoding=jpeg" in str(caught.value.next_step)
     assert not list((tmp_path / "out").glob("*frames*"))
+    monkeypatch.undo()
+    source.write(tmp_path / "out", encoding="jpeg")  # the folder is not bound to what was refused
+    assert FrameCache(tmp_path / "out").settings.encoding == "jpeg"
+
+
+def test_what_ended_before_the_first_shard_binds_nothing(source: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked(out, source.settings()):
+        begin(out, source.settings())
+        (out / ".frames-00000.arrow.77.part").write_bytes(b"half")
+    source.write(out, encoding="jpeg")
+    assert FrameCache(out).settings.encoding == "jpeg"
+    assert not list(out.glob(".*.part"))
+
+
+def test_finished_shards_bind_their_settings(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("centerclip_pl.data.frame_cache.state.clips_parquet", fail)
+        with pytest.raises(OSError, match="No space"):
+            source.write(tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"encoding=raw \(now jpeg\)"):
+        source.write(tmp_path / "out", encoding="jpeg")
+    assert source.write(tmp_path / "out").new == 0
+
+
+def test_another_source_is_refused(source: Any, cache_folder: Path) -> None:
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in cache_folder.glob("*.*"))
+    with pytest.raises(ConfigError, match=r"source=published \(now prepared with --fps=3\)"):
+        source.write(cache_folder, source="prepared with --fps=3")
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in cache_folder.glob("*.*")) == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "byte"])
+def test_the_same_command_mends_a_shard(source: Any, cache_folder: Path, tmp_path: Path, damage: str) -> None:
+    out = Path(shutil.copytree(cache_folder, tmp_path / "out"))
+    shard = out / "frames-00000.arrow"
+    content = bytearray(shard.read_bytes())
+    if damage == "missing":
+        shard.unlink()
+    elif damage == "cut":
+        shard.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    with pytest.raises(DataError, match="frames-00000") as caught:
+        same(source, out)
+    step = str(caught.value.next_step)
+    assert "the `centerclip data cache` command that wrote it again" in step
+    assert ("--verify" in step) == (damage == "byte")
+    if damage == "byte":
+        assert source.write(out).new == 0
+        assert source.write(out, verify=True).new == 1
+    else:
+        assert source.write(out).new == {"missing": 5, "cut": 4}[damage]
+    same(source, out)
+    assert source.write(out, verify=True).new == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "text", "room"),
+    [(28, "No space left on device", True), (122, "Disk quota exceeded", True), (30, "Read-only file system", False)],
+)
+def test_room_is_asked_for_only_where_it_is_missing(tmp_path: Path, number: int, text: str, room: bool) -> None:
+    for error in (OSError(number, text), text):
+        found = cannot_write(tmp_path, error, "what is done is kept")
+        assert f"cannot be written: {text}" in found.problem
+        assert ("make room" in str(found.next_step)) == room
+        assert "with --out" in str(found.next_step)
+
+
+def test_a_folder_where_nothing_can_be_made(source: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="cannot be written: Not a directory") as caught:
+        source.write(tmp_path / "file" / "out")
+    assert "room" not in str(caught.value.next_step)
 
 
 def test_other_settings_are_refused(source: Any, cache_folder: Path, tmp_path: Path) -> None:
@@ -193,8 +273,9 @@ def test_one_writer_at_a_time(source: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("option", "value"), [("size_mb", 0), ("jobs", 0)])
 def test_numbers_that_cannot_be_are_refused(source: Any, tmp_path: Path, option: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"{option}=0"):
+    with pytest.raises(ConfigError, match=f"{option}=0") as caught:
         source.write(tmp_path / "out", **{option: value})
+    assert "leave it out" in str(caught.value.next_step)
 
 
 def test_readers_read_while_a_cache_grows(source: Any, tmp_path: Path) -> None:
@@ -237,8 +318,6 @@ def rows_of(paths: dict[str, Path]) -> dict[str, pd.DataFrame]:
 @pytest.fixture
 def some_bad(tmp_path: Path, make_video: MakeVideo, broken_videos: dict[str, Path]) -> dict[str, pd.DataFrame]:
     """A good file, one that is missing, and one that only decoding it whole tells from a good one."""
-    import shutil
-
     root = tmp_path / "root"
     root.mkdir()
     good = make_video(root / "good.mp4", 24)
