@@ -115,9 +115,11 @@ def test_a_wrong_count(run: Run, tiny_msrvtt: Path) -> None:
     assert "4, not 1,000" in out
 
 
-def test_what_to_put_where_is_said_where_videos_are_missing(run: Run, tiny_msrvtt: Path) -> None:
-    (tiny_msrvtt / "videos" / "video0.mp4").unlink()
-    status, out, _ = run("msrvtt", f"--data.root={tiny_msrvtt}", "--data.val_videos=4", "--hash=false")
+def test_what_to_put_where_is_said_where_videos_are_missing(run: Run, tiny_msrvtt: Path, tmp_path: Path) -> None:
+    root = tmp_path / "msrvtt"
+    shutil.copytree(tiny_msrvtt, root)  # the miniature serves other tests as well
+    (root / "videos" / "video0.mp4").unlink()
+    status, out, _ = run("msrvtt", f"--data.root={root}", "--data.val_videos=4", "--hash=false")
     assert status == 1
     assert "--only=annotations" in out
     assert "Put MSR-VTT into" in out
