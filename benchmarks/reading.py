@@ -22,6 +22,7 @@ from benchmarks.report import Measured
 from benchmarks.timing import Summary, Times, ratio
 from benchmarks.videos import read_whole, write_raw
 from centerclip_pl.data.captions import caption_table
+from centerclip_pl.data.frame_cache import FrameCache
 from centerclip_pl.data.frame_cache.layout import CacheSettings
 from centerclip_pl.data.frame_cache.writing import write_cache
 from centerclip_pl.data.frames import CacheReader, FileReader, FrameReader
@@ -52,7 +53,7 @@ def against_whole(plan: Plan) -> list[Measured]:
         cases: list[tuple[str, FrameReader, list[Path], float]] = [
             (f"raw 320x240, 25 fps, {seconds:g} s", FileReader(_table(raw), SIZE), raw, 1.3),
             ("prepared, 3 fps", FileReader(table, SIZE), prepared, 2.0),
-            ("cache of the prepared", CacheReader(table, str(root / "cache")), prepared, 6.0),
+            ("cache of the prepared", CacheReader(table, FrameCache(root / "cache")), prepared, 6.0),
         ]
         return [entry for case in cases for entry in _compare(plan, *case)]
 

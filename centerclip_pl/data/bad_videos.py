@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import pandas as pd
 
 from centerclip_pl.data.captions import video_list
+from centerclip_pl.data.wording import counted
 from centerclip_pl.errors import DataError
 from centerclip_pl.video.check import check_videos
 from centerclip_pl.video.decode import MISSING
+
+if TYPE_CHECKING:
+    from centerclip_pl.data.frame_cache import FrameCache
 
 _SHOWN = 5
 
@@ -52,13 +56,17 @@ def find_bad_videos(tables: Mapping[str, pd.DataFrame], root: str | Path, timeou
 
 
 def find_bad_clips(
-    tables: Mapping[str, pd.DataFrame], cache: str, image_size: int, fps: float | None, dataset: str | None = None
+    tables: Mapping[str, pd.DataFrame],
+    cache: FrameCache,
+    image_size: int,
+    fps: float | None,
+    dataset: str | None = None,
 ) -> list[BadVideo]:
     """The videos of these splits that could not be decoded when a frame cache was written. No video file is looked at.
 
     Args:
         tables: caption tables by split.
-        cache: its folder or address.
+        cache: where it is looked up.
         image_size: of the frames that are wanted, in pixels.
         fps: frames a second that are wanted; None: all.
         dataset: name of the dataset; None: any.
@@ -67,12 +75,9 @@ def find_bad_clips(
         ConfigError: the cache holds frames of another size or rate, or of another dataset.
         DataError: it cannot be read, is incomplete, or lacks some of the videos.
     """
-    from centerclip_pl.data.frame_cache import FrameCache
-
-    opened = FrameCache(cache)
     wanted = {split: video_list(table) for split, table in tables.items()}
-    opened.check(pd.concat(wanted.values()), image_size, fps, dataset)
-    problems = opened.clips.set_index("video_id")["problem"].dropna()
+    cache.check(pd.concat(wanted.values()), image_size, fps, dataset)
+    problems = cache.clips.set_index("video_id")["problem"].dropna()
     return [
         BadVideo(video_id=video_id, path=path, reason=str(problems[video_id]), split=split)
         for split, videos in wanted.items()
@@ -91,8 +96,7 @@ def bad_videos_error(bad: Sequence[BadVideo], num_videos: int, layout: str) -> D
     """
     missing = sum(video["reason"] == MISSING for video in bad)
     kinds = [f"{count:,} {kind}" for count, kind in ((missing, "missing"), (len(bad) - missing, "broken")) if count]
-    number = "1 video" if num_videos == 1 else f"{num_videos:,} videos"
-    lines = [f"{len(bad):,} of {number} cannot be used ({', '.join(kinds)}):"]
+    lines = [f"{len(bad):,} of {counted(num_videos, 'video')} cannot be used ({', '.join(kinds)}):"]
     # Broken files first: of missing ones, one name tells as much as many.
     shown = sorted(bad, key=lambda video: video["reason"] == MISSING)[:_SHOWN]
     lines += [f"  {video['path']} ({video['split']}): {video['reason']}" for video in shown]

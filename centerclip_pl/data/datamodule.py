@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning as L
 import pandas as pd
@@ -20,6 +22,9 @@ from centerclip_pl.data.tokenizer import CaptionTokenizer
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.decode import DEFAULT_DECODER, Decoder, check_decoder
 from centerclip_pl.video.sampling import FrameOrder
+
+if TYPE_CHECKING:
+    from centerclip_pl.data.frame_cache import FrameCache
 
 
 class RetrievalDataModule(L.LightningDataModule):
@@ -177,6 +182,15 @@ class RetrievalDataModule(L.LightningDataModule):
         """Where the videos are looked for: the folder of the dataset, or that of its prepared videos."""
         return self.prepared or self.root
 
+    @cached_property
+    def frame_cache(self) -> FrameCache | None:
+        """What ``cache`` names, opened once for the check and all splits; None without it."""
+        if self.cache is None:
+            return None
+        from centerclip_pl.data.frame_cache import FrameCache
+
+        return FrameCache(self.cache)
+
     @property
     def files_step(self) -> str:
         """What to do about videos that are not where they are looked for."""
@@ -324,8 +338,8 @@ class RetrievalDataModule(L.LightningDataModule):
         )
 
     def _reader(self, table: pd.DataFrame) -> FrameReader:
-        if self.cache is not None:
-            return CacheReader(table, self.cache)
+        if self.frame_cache is not None:
+            return CacheReader(table, self.frame_cache)
         return FileReader(table, self.image_size, fps=self.fps, decoder=self.decoder)
 
     def _loader(

@@ -24,6 +24,8 @@ from centerclip_pl.video.transforms import resize_and_crop
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from centerclip_pl.data.frame_cache import FrameCache
+
 Sampling = Literal["random", "uniform", "head", "tail"]
 EvalSampling = Literal["uniform", "head", "tail"]
 
@@ -79,16 +81,14 @@ class CacheReader:
 
     Args:
         table: a caption table; its videos in the order of first appearance are the rows.
-        cache: folder or address of the cache.
+        cache: one for all splits, so that its table is read once; forked processes inherit it.
     """
 
-    def __init__(self, table: pd.DataFrame, cache: str) -> None:
-        from centerclip_pl.data.frame_cache import FrameCache
-
+    def __init__(self, table: pd.DataFrame, cache: FrameCache) -> None:
         videos = video_list(table)
         self.names: list[str] = videos["path"].tolist()
         self._ids: list[str] = videos["video_id"].tolist()
-        self._cache = FrameCache(cache)
+        self._cache = cache
 
     def __call__(self, video: int, choose: Choose) -> Tensor:
         return self._cache.read(self._ids[video], choose)

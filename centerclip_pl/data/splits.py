@@ -146,8 +146,8 @@ class Splits:
 
     def _find_bad(self, tables: dict[str, pd.DataFrame]) -> list[BadVideo]:
         source = self._source
-        if source.cache is not None:
-            return find_bad_clips(tables, source.cache, source.image_size, source.fps, source.name)
+        if source.frame_cache is not None:
+            return find_bad_clips(tables, source.frame_cache, source.image_size, source.fps, source.name)
         return find_bad_videos(tables, source.prepared or source.root, source.check_timeout)
 
     def _bad_of(self, split: str) -> list[BadVideo]:

@@ -177,11 +177,6 @@ def split_samples(
     )
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 video`` or ``1,200 videos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def summary(values: np.ndarray) -> dict[str, float] | None:
     """``min``, ``q1``, ``median``, ``q3``, ``max`` and ``mean`` of numbers; None where there are none."""
     if len(values) == 0:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from centerclip_pl.data.statistics import SplitSamples, Statistics, counted
+from centerclip_pl.data.statistics import SplitSamples, Statistics
+from centerclip_pl.data.wording import counted
 from centerclip_pl.errors import ConfigError
 
 if TYPE_CHECKING:

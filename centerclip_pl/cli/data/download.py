@@ -80,11 +80,12 @@ def download(
 def _fetch_all(data: RetrievalDataModule, sources: tuple[Source, ...], keep_archives: bool, timeout: float) -> None:
     from centerclip_pl.data.download.fetching import Patience
     from centerclip_pl.data.download.offers import obtain
+    from centerclip_pl.data.wording import counted
 
     try:
         for source in sources:
             count = obtain(source, data.root, keep_archive=keep_archives, patience=Patience(timeout=timeout))
-            print(f"{source.file}: {count:,} {'file' if count == 1 else 'files'} in {data.root}")
+            print(f"{source.file}: {counted(count, 'file')} in {data.root}")
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

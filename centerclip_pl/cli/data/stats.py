@@ -13,8 +13,9 @@ from rich.table import Table
 
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.options import require_positive, require_writable
-from centerclip_pl.data.statistics import SplitSamples, Statistics, counted, cut_share, dataset_statistics, summary
+from centerclip_pl.data.statistics import SplitSamples, Statistics, cut_share, dataset_statistics, summary
 from centerclip_pl.data.statistics_picture import draw_statistics, require_format
+from centerclip_pl.data.wording import counted
 from centerclip_pl.errors import DataError
 from centerclip_pl.files import replacing
 
