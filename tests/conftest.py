@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import av
@@ -94,18 +95,30 @@ def broken_videos(tmp_path_factory: pytest.TempPathFactory, make_video: MakeVide
     return files
 
 
+def _beside(name: str) -> ModuleType:
+    """A module of helpers in this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., Path]:
+    """``write_run(folder, method=..., seed=..., ...)`` fabricates a run folder; see ``fabricated_runs.py``."""
+    write: Callable[..., Path] = _beside("fabricated_runs").write_run
+    return write
+
+
 WriteMiniature = Callable[[str, Path], dict[str, str]]
 
 
 @pytest.fixture(scope="session")
 def write_miniature(make_video: MakeVideo) -> WriteMiniature:
     """``write_miniature(name, root)`` writes a dataset in small, and returns the options it needs."""
-    source = Path(__file__).with_name("miniatures.py")
-    spec = importlib.util.spec_from_file_location("miniatures", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _beside("miniatures")
 
     def write(name: str, root: Path) -> dict[str, str]:
         root.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""TABLES OF RUNS -> FIGURES, for notebooks, reports and papers."""

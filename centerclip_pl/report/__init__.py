@@ -1,0 +1,1 @@
+"""RUNS -> ONE PAGE that opens offline: tables and plots for people who do not open notebooks."""
