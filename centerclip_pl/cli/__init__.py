@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "make a checkpoint or a backbone of published weights",
     ),
     "data": ("centerclip_pl.cli.data:data_command", "download, prepare, verify, stats, cache: before the training"),
+    "sweep": ("centerclip_pl.cli.sweep:sweep_command", "run a W&B sweep file, in W&B or on this machine alone"),
     "reproduce": ("centerclip_pl.cli.reproduce:reproduce_command", "train a row of a paper's table, and compare"),
     "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,41 @@ import yaml
 
 from centerclip_pl.errors import CheckpointError, ConfigError
 
+_NONE = re.compile(r"--[\w.]+=None")
+
 
 def train(words: list[str]) -> None:
     """Trains, then tests the checkpoint that validation chose, once, and prints the table."""
-    parser = _parser("train", "All other options are those of `centerclip fit --help`, such as --trainer.max_epochs=1.")
-    options, rest = parser.parse_known_args(words)
-    configs = compose(Path(options.experiments), options.dataset, options.method, options.backbone)
+    command = fit_words(words)
 
     from centerclip_pl.cli.lightning import run
 
-    cli = run(["fit", *configs, *rest], and_test=True)
+    cli = run(command, and_test=True)
     cli.trainer.test(
         cli.model, datamodule=cli.datamodule, ckpt_path=cli.best_checkpoint, weights_only=True, verbose=False
     )
     cli.print_results()
+
+
+def fit_words(words: list[str]) -> list[str]:
+    """The ``fit`` command that ``train`` runs for its words.
+
+    ``--data.fps=None``, as ``wandb agent`` writes a sweep's ``null``, becomes ``--data.fps=null``.
+
+    Args:
+        words: behind ``centerclip train``, e.g. ``["--dataset=msrvtt", "--tokens.segments=3"]``.
+
+    Returns:
+        For :func:`centerclip_pl.cli.lightning.run` or :func:`~centerclip_pl.cli.lightning.check_words`.
+
+    Raises:
+        ConfigError: there is no such dataset, method or backbone.
+    """
+    parser = _parser("train", "All other options are those of `centerclip fit --help`, such as --trainer.max_epochs=1.")
+    options, rest = parser.parse_known_args(words)
+    configs = compose(Path(options.experiments), options.dataset, options.method, options.backbone)
+    rest = [f"{word.removesuffix('None')}null" if _NONE.fullmatch(word) else word for word in rest]
+    return ["fit", *configs, *rest]
 
 
 def evaluate(words: list[str]) -> None:

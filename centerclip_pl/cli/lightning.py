@@ -7,9 +7,11 @@ import os
 import sys
 import time
 import warnings
+from argparse import ArgumentError
+from functools import cache
 from pathlib import Path
 from pydoc import locate
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
@@ -19,16 +21,23 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from transformers.utils.logging import disable_progress_bar
 
-from centerclip_pl.cli.backbones import image_size_of
+from centerclip_pl.cli.backbones import image_size_of, vision_shape_of
+from centerclip_pl.cli.parse_errors import find_mistake, plain_message, with_near_names
 from centerclip_pl.cli.run_config import SaveRunConfig
 from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
 from centerclip_pl.data import RetrievalDataModule
+from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.tokens import Reducer, SegmentReducer, check_plan
+from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
+from centerclip_pl.training.optim import OptimizerOptions
+from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.predictions import EmbeddingWriter
+from centerclip_pl.training.ranks_writer import RankWriter
 from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, SayHowToResume
 from centerclip_pl.training.table import format_table
 
@@ -38,6 +47,7 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 # CLIP has nothing that they could start from, or not all of it.
 _UNTRAINED_HEADS = ("seqLSTM", "tightTransf")
+_NO_DATASET = "no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS"
 
 
 class RetrievalCLI(LightningCLI):
@@ -82,6 +92,7 @@ class RetrievalCLI(LightningCLI):
         parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
         parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
         parser.add_argument("--wandb.name", type=str | None, help="the run's name; default: from the experiment")
+        _add_postprocessing(parser)
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {
@@ -96,12 +107,29 @@ class RetrievalCLI(LightningCLI):
         parser.link_arguments("data.init_args.num_frames", "model.num_frames")
         parser.link_arguments("model.image_size", "data.init_args.image_size", apply_on="instantiate")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses; an option that does not exist is refused with the name of one that does."""
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            named = with_near_names(error, self.option_names(args[0], by_name=self.and_test))
+            if named is error:
+                raise
+            raise named from error
+
+    def option_names(self, command: str, *, by_name: bool) -> list[str]:
+        """The options of a command, ``--tokens.segments``; `by_name`: and those of ``train``."""
+        parser = self._subcommand_parsers.get(command)
+        names = [] if parser is None else [name for name in parser._option_string_actions if name.startswith("--")]
+        return [*names, *(f"--{part}" for part in ("dataset", "method", "backbone", "experiments") if by_name)]
+
     def _parse_ckpt_path(self) -> None:
         # Lightning's would read the file for hyperparameters, of which ours have none, and fail on damaged ones.
         pass
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
+        self.postprocessing = PostProcessing(**config.postprocess.as_dict(), clips=training_clips)
         _check_data(config.data, str(self.subcommand), self.and_test, image_size_of(config.model.backbone))
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
@@ -165,13 +193,15 @@ class RetrievalCLI(LightningCLI):
         return make_loggers(self.run_dir, config.wandb.project, name, shown, wandb=config.wandb.enabled)
 
     def _callbacks(self) -> list[Callback]:
-        self.results = ResultsWriter(self.run_dir, started=self.started)
+        self.results = ResultsWriter(self.run_dir, started=self.started, postprocessing=self.postprocessing)
         logging_off = self._get(self.config_init, "trainer").get("logger") is False
         rates: list[Callback] = [] if logging_off else [LearningRateMonitor("step")]
         return [
             *rates,
             ThroughputLogger(),
             BadVideoTable(),
+            self.postprocessing,
+            RankWriter(self.run_dir, self.postprocessing),  # before results.json, whose presence says that all is there
             self.results,
             ExampleTable(),
             EmbeddingWriter(self.run_dir / "predictions"),
@@ -200,10 +230,22 @@ class RetrievalCLI(LightningCLI):
             print(f"embeddings: {self.run_dir / 'predictions'}", flush=True)
 
 
+def _add_postprocessing(parser: LightningArgumentParser) -> None:
+    for name, kind, default, what in (
+        ("methods", list[Literal["dual_softmax", "qb_norm"]], [], "revise the test's similarities, transductively"),
+        ("temperature", float, 1.0, "of the dual softmax; it divides the model's scores"),
+        ("beta", float, 20.0, "inverse temperature of QB-Norm, for cosines"),
+        ("bank_size", int | None, None, "training captions in QB-Norm's bank; null: all"),
+        ("video_bank", bool, False, "QB-Norm from video to text too: embed training videos, at most bank_size"),
+        ("seed", int, 0, "of the bank's sample"),
+    ):
+        parser.add_argument(f"--postprocess.{name}", type=kind, default=default, help=what)
+
+
 def _check_data(data: Namespace | None, stage: str, and_test: bool, image_size: int | None) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
     if data is None:
-        raise ConfigError("no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS")
+        raise ConfigError(*_NO_DATASET)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         kind: Any = locate(data.class_path)
         options = data.init_args.as_dict()
@@ -236,6 +278,78 @@ def run(words: list[str], and_test: bool = False) -> RetrievalCLI:
     except Exception:
         remove_if_empty()  # a mistake that was found before the run began leaves no folder
         raise
+
+
+class _ParserAlone(RetrievalCLI):
+    """RetrievalCLI's parser, without a run."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        self.config = Namespace(subcommand=None)
+
+    def _set_seed(self) -> None:
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    def instantiate_classes(self) -> None:
+        pass
+
+
+@cache  # a tenth of a second, for each of a sweep's trials
+def _parser_alone() -> _ParserAlone:
+    return _ParserAlone([])
+
+
+def check_words(words: list[str]) -> Namespace:
+    """Parses a LightningCLI command and refuses what can be known to fail before anything is read or loaded.
+
+    The values of the data's options and of the recipe are looked at, the reducers, and whether they can divide frames
+    and tokens as they say (tokens and blocks: where the backbone is a folder or one of OpenAI's). Nothing runs: no run
+    folder, no videos, no weights. A tenth of a second.
+
+    Args:
+        words: as :func:`run` takes them, ``["fit", "--config", FILE, ..., "--option=value", ...]``.
+
+    Returns:
+        The options by name, e.g. ``.model.reduction.init_args.clusters``, without the subcommand's name before them.
+
+    Raises:
+        ConfigError: the first thing that is wrong, in one sentence, with a near name for an unknown one.
+    """
+    _quieten()
+    cli = _parser_alone()
+    try:
+        parsed = cli.parser.parse_args(words)
+    except ArgumentError as error:
+        error = with_near_names(error, cli.option_names(words[0], by_name=True))
+        raise ConfigError(find_mistake(error) or plain_message(error)) from error
+    options: Namespace = parsed[parsed.subcommand]
+    if options.data is None:
+        raise ConfigError(*_NO_DATASET)
+    data: Any = locate(options.data.class_path)
+    data(**options.data.init_args.as_dict())
+    if options.model.optimizer is not None:
+        OptimizerOptions(**options.model.optimizer.as_dict())
+    reduction = options.model.reduction
+    reducers = [
+        _made(each) for each in (reduction if isinstance(reduction, list) else [reduction] if reduction else [])
+    ]
+    frames, shape = options.data.init_args.num_frames, vision_shape_of(options.model.backbone)
+    if shape is not None:
+        blocks, patches = shape
+        check_plan(reducers, frames, patches, blocks)
+    for reducer in reducers:
+        if isinstance(reducer, SegmentReducer):
+            frames_per_segment(frames, reducer.segments)
+            frames = reducer.segments
+    return options
+
+
+def _made(reducer: Namespace) -> Reducer:
+    kind: Any = locate(reducer.class_path)
+    made: Reducer = kind(**reducer.get("init_args", Namespace()).as_dict())
+    return made
 
 
 def _quieten() -> None:

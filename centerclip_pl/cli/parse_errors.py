@@ -5,14 +5,30 @@ from __future__ import annotations
 import inspect
 import re
 from argparse import ArgumentError
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pydoc import locate
+
+from centerclip_pl.errors import CenterCLIPError
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
 _UNKNOWN = re.compile(r"class_path '([\w.]+)':\s*Option '([\w.]+)' is not accepted")
 _EXPECTED = re.compile(r"Expected an? (?:typing\.)?(<class '[\w.]+'>|Literal\[[^\]]*\])")
 _KEY = re.compile(r'Parser key "([\w.]+)"')
+_UNRECOGNISED = re.compile(r"unrecognized arguments: (--[\w.]+)")
 _GOT = re.compile(r"Got value: (.*)|Given value: (?!NestedArg)(.*)")
+
+
+def find_mistake(error: BaseException) -> str | None:
+    """What the user can mend about an error that wraps one of ours, or that Lightning raises about options."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, CenterCLIPError) or type(seen).__name__ == "MisconfigurationException":
+            return str(seen)
+        # What the parser's errors come from is in their context alone; elsewhere that may be a defect's neighbour.
+        wrapped = isinstance(seen, (ArgumentError, TypeError, ValueError))
+        seen = seen.__cause__ or (seen.__context__ if wrapped else None)
+    return None
 
 
 def plain_message(error: ArgumentError) -> str:
@@ -36,6 +52,20 @@ def plain_message(error: ArgumentError) -> str:
         return text
     option = keys[0] if len(keys) == 1 else f"{keys[0]}.{keys[-1].removeprefix(f'{keys[0]}.')}"
     return f"--{option}={got[0]}: must be {' or '.join(dict.fromkeys(_words(kind) for kind in kinds))}"
+
+
+def with_near_names(error: ArgumentError, known: Iterable[str]) -> ArgumentError:
+    """An error about an option that does not exist, with the nearest one that does; another error as it is.
+
+    Args:
+        error: of the parser.
+        known: the options that there are, e.g. ``--tokens.segments``.
+    """
+    unknown = _UNRECOGNISED.match(str(error))
+    if unknown is None:
+        return error
+    near = get_close_matches(unknown[1], sorted(known), n=1, cutoff=0.75)
+    return ArgumentError(None, f"{error}\n  -> did you mean {near[0]}?") if near else error
 
 
 def _words(kind: str) -> str:

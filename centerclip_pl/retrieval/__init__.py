@@ -12,6 +12,7 @@ from centerclip_pl.retrieval.heads import (
 )
 from centerclip_pl.retrieval.loss import symmetric_cross_entropy
 from centerclip_pl.retrieval.metrics import RetrievalMetrics, retrieval_metrics
+from centerclip_pl.retrieval.postprocessing import QueryBank, dual_softmax, qb_norm
 from centerclip_pl.retrieval.ranks import Ranks, ranks_from_matrix, ranks_in_chunks
 from centerclip_pl.retrieval.similarity import cosine_logits, pool_segments
 
@@ -19,15 +20,18 @@ __all__ = [
     "HEADS",
     "Head",
     "MeanPooling",
+    "QueryBank",
     "Ranks",
     "RetrievalMetrics",
     "SequentialLSTM",
     "SequentialTransformer",
     "TightTransformer",
     "cosine_logits",
+    "dual_softmax",
     "gather_with_grad",
     "make_head",
     "pool_segments",
+    "qb_norm",
     "ranks_from_matrix",
     "ranks_in_chunks",
     "retrieval_metrics",

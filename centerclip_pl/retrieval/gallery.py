@@ -112,6 +112,13 @@ class Gallery:
         )
 
     @torch.no_grad()
+    def all_scores(self, score: Score, chunk_size: int) -> Tensor:
+        """Scores ``[Q, V]`` of all pairs, on the CPU."""
+        videos = len(self.video.segments)
+        parts = [slice(start, min(start + chunk_size, videos)) for start in range(0, videos, chunk_size)]
+        return torch.cat([score(part).cpu() for part in parts], dim=1)
+
+    @torch.no_grad()
     def best(self, score: Score, chunk_size: int, k: int) -> Tensor:
         """Ids ``[Q, k]`` of each text's best videos; equal scores in the order of ids."""
         best = torch.empty(len(self.text_ids), 0)

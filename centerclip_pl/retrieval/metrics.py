@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -48,11 +49,17 @@ def _both(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
     return {
         f"{direction}/{name}": value
         for direction, of_queries in (("t2v", ranks.t2v), ("v2t", ranks.v2t))
-        for name, value in _summary(of_queries, ks).items()
+        for name, value in summarise_ranks(of_queries, ks).items()
     }
 
 
-def _summary(ranks: Tensor, ks: Sequence[int]) -> dict[str, float]:
+def summarise_ranks(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
+    """``R@k``, ``MdR`` and ``MnR``, as in `retrieval_metrics`, of the ranks of one direction.
+
+    Args:
+        ranks: ``[Q]``, from 1; at least one.
+        ks: for R@k.
+    """
     if len(ranks) == 0:  # all rows NaN, which only the legacy rule lets pass
         raise NonFiniteError("no query has a finite score of its own", "check the embeddings and the checkpoint")
     recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in ks}
@@ -72,13 +79,27 @@ class RankTable(NamedTuple):
     """``[M]``: rank of each such video's own texts."""
 
 
+class ScoreTable(NamedTuple):
+    """The scores of all pairs with the ids of their texts and videos, ordered by id, on the CPU."""
+
+    scores: Tensor
+    """float ``[Q, V]``, higher is better."""
+    text_ids: Tensor
+    """int64 ``[Q]``"""
+    video_ids: Tensor
+    """int64 ``[V]``"""
+    video_of_text: Tensor
+    """int64 ``[Q]``: the column of each text's own video."""
+
+
 class RetrievalMetrics(Metric):
     """`retrieval_metrics` of embeddings that come in batches, perhaps over several processes.
 
     Everything is kept (float32, on the metric's device), gathered over the processes when it is computed, freed of
     duplicates by id and sorted by id: the result does not depend on the order or size of batches or on the number of
     processes. A process may have fewer items than others, or none. Where there is a process group, all processes call
-    `compute`, `compute_subset`, `ranks` and `top` alike. The ranking is done once and kept until `update` or `reset`.
+    `compute`, `compute_subset`, `ranks`, `top`, `scores` and `score` alike. The ranking is done once and kept until
+    `update` or `reset`.
 
     Args:
         similarity: texts ``[Q, D]`` and a `VideoEmbedding` of B videos -> scores ``[Q, B]``, higher is better; by
@@ -203,7 +224,7 @@ class RetrievalMetrics(Metric):
             raise ConfigError("a subset of no texts has no metrics", "pass at least one text id")
         gallery, ranks = self._ranked()
         chosen = ranks.t2v[gallery.text_positions(text_ids)]
-        return {f"t2v/{name}": value for name, value in _summary(chosen, self.ks).items()}
+        return {f"t2v/{name}": value for name, value in summarise_ranks(chosen, self.ks).items()}
 
     def ranks(self) -> RankTable:
         """The rank of each query, in both directions."""
@@ -230,6 +251,32 @@ class RetrievalMetrics(Metric):
         else:
             score = of_texts(self._score, texts)
         return gallery.best(score, self.chunk_size, k)
+
+    def scores(self) -> ScoreTable:
+        """The scores of all pairs: memory grows with texts x videos, 4 bytes a pair."""
+        gallery, _ = self._ranked()
+        score = self._score or gallery.scorer(self._similarity[0], self.device)
+        return ScoreTable(
+            gallery.all_scores(score, self.chunk_size), gallery.text_ids, gallery.video_ids, gallery.own_video
+        )
+
+    def score(self, *, text: Tensor | None = None, video: VideoEmbedding | None = None) -> Tensor:
+        """The scores of other texts with the videos that were collected, or of the texts with other videos.
+
+        Args:
+            text: float ``[b, D]`` in place of the texts.
+            video: float segments ``[b, S, D]`` and mask ``[b, S]`` in place of the videos.
+
+        Returns:
+            float ``[b, V]`` or ``[Q, b]`` (``[b, b']`` if both are given), on the CPU, the rest ordered by id.
+        """
+        gallery, _ = self._ranked()
+        gallery = replace(
+            gallery,
+            text=gallery.text if text is None else text.detach().float().to(self.device),
+            video=gallery.video if video is None else VideoEmbedding(video.segments.detach().float(), video.mask),
+        )
+        return gallery.all_scores(gallery.scorer(self._similarity[0], self.device), self.chunk_size)
 
     def __getstate__(self) -> dict[str, Any]:
         # Kept scores hang on this process's model; a copy computes its own if it needs them.

@@ -12,14 +12,18 @@ from typing import Any, Protocol, cast
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import WandbLogger
 from torch import Tensor
 from typing_extensions import override
 
 from centerclip_pl.training.bad_videos import BadVideoTable
 from centerclip_pl.training.cost import MEBIBYTE, Cost, measure_cost
 from centerclip_pl.training.examples import ExampleTable
+from centerclip_pl.training.postprocess import PostProcessing
+from centerclip_pl.training.ranks_file import FILE_NAME as RANKS_FILE
 from centerclip_pl.training.results import Counts, Results, Selection, make_results, write_results
 from centerclip_pl.training.selection import describe_selection
+from centerclip_pl.training.wandb_results import keep_results
 
 __all__ = ["BadVideoTable", "ExampleTable", "ReportedData", "ResultsWriter", "ThroughputLogger"]
 
@@ -104,6 +108,8 @@ class ReportedData(Protocol):
 class ResultsWriter(Callback):
     """Writes ``<run_dir>/results.json`` at the end of a test, and logs the cost as ``cost/...``.
 
+    W&B keeps the results as well, and the ``ranks.parquet`` that lies beside them.
+
     Metrics are the ``test/...`` that the module logged; facts about the data are the datamodule's (``ReportedData``);
     how the weights were chosen is read off the checkpoint; cost is measured on the first video of the test.
 
@@ -114,6 +120,7 @@ class ResultsWriter(Callback):
         selection: how the weights were chosen, where the caller knows better than the checkpoint does.
         measure: whether to measure the cost; some seconds.
         repetitions: of the measurement.
+        postprocessing: whose figures are written as ``transductive``; it comes before this among the callbacks.
 
     Attributes:
         results: what was written last; None before.
@@ -128,6 +135,7 @@ class ResultsWriter(Callback):
         selection: Selection | None = None,
         measure: bool = True,
         repetitions: int = 5,
+        postprocessing: PostProcessing | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
         self.seed = seed
@@ -135,6 +143,7 @@ class ResultsWriter(Callback):
         self.selection = selection
         self.measure = measure
         self.repetitions = repetitions
+        self.postprocessing = postprocessing
         self.results: Results | None = None
         self._example: tuple[Tensor, Tensor | None] | None = None
 
@@ -180,8 +189,13 @@ class ResultsWriter(Callback):
             seed=_global_seed() if self.seed is None else self.seed,
             duration_seconds=time.perf_counter() - self.started,
             run_dir=self.run_dir,
+            transductive=None if self.postprocessing is None else self.postprocessing.figures,
+            transductive_parameters=None if self.postprocessing is None else self.postprocessing.parameters,
         )
         write_results(self.path, self.results)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                keep_results(logger.experiment, self.results, self.run_dir / RANKS_FILE)
         cost = self.results["cost"]
         if cost is not None:
             figures = {f"cost/{name}": float(value) for name, value in cost.items() if isinstance(value, float)}

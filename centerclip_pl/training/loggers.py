@@ -56,7 +56,7 @@ def make_loggers(
     run_dir.mkdir(parents=True, exist_ok=True)
     loggers: list[Logger] = [RunCSVLogger(run_dir)]
     if wandb:
-        mode, why = _wandb_mode()
+        mode, why = wandb_mode()
         _announce(mode, why, run_dir)
         if mode != "disabled":
             loggers.append(RunWandbLogger(run_dir, project, name, config, mode))
@@ -222,7 +222,7 @@ def _quiet_settings() -> wandb.Settings:
     return wandb.Settings(quiet=True, show_info=False, console="off", save_code=False)
 
 
-def _wandb_mode() -> tuple[Mode, str]:
+def wandb_mode() -> tuple[Mode, str]:
     """The mode, and why it is so."""
     import pydantic
     import wandb

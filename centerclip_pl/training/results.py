@@ -11,13 +11,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from centerclip_pl import __version__
 from centerclip_pl.errors import DataError, NonFiniteError
 from centerclip_pl.files import replacing
-from centerclip_pl.training.cost import Cost
 from centerclip_pl.training.masking import mask_command
+
+if TYPE_CHECKING:
+    from centerclip_pl.training.cost import Cost
 
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning or disappears; new fields alone do not raise it."""
@@ -85,7 +87,19 @@ class Commit(TypedDict):
     """True where tracked files differ from the commit."""
 
 
-class Results(TypedDict):
+class _LaterResults(TypedDict, total=False):
+    """What files of earlier versions lack, and files of tests without post-processing."""
+
+    transductive: dict[str, dict[str, float]]
+    """Of each post-processing (``dual_softmax``, ``qb_norm``) its figures, as ``t2v/R@1``. They depend on other queries
+    than the one that is ranked, and are not to be compared with ``metrics``. See
+    `centerclip_pl.training.postprocess`."""
+    transductive_parameters: dict[str, dict[str, Any]]
+    """What they were made with: ``temperature``; ``beta``, ``k``, ``bank_source``, ``bank_texts``, ``bank_videos``,
+    ``seed``."""
+
+
+class Results(_LaterResults):
     """The content of ``results.json``."""
 
     schema_version: int
@@ -124,9 +138,11 @@ def make_results(
     duration_seconds: float,
     run_dir: str | Path,
     arguments: Sequence[str] | None = None,
+    transductive: Mapping[str, Mapping[str, float]] | None = None,
+    transductive_parameters: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Results:
     """Puts the findings together with what surrounds them: commit, versions, command (``sys.argv``) and time."""
-    return Results(
+    results = Results(
         schema_version=SCHEMA_VERSION,
         dataset=dataset,
         split=split,
@@ -143,6 +159,12 @@ def make_results(
         duration_seconds=round(duration_seconds, 3),
         run_dir=str(run_dir),
     )
+    if transductive:
+        results["transductive"] = {method: dict(figures) for method, figures in transductive.items()}
+        results["transductive_parameters"] = {
+            method: dict(values) for method, values in (transductive_parameters or {}).items()
+        }
+    return results
 
 
 def write_results(path: str | Path, results: Results) -> None:
@@ -151,7 +173,7 @@ def write_results(path: str | Path, results: Results) -> None:
     Raises:
         NonFiniteError: a metric is NaN or infinite, which JSON cannot say and no reader should take for a figure.
     """
-    for name, value in results["metrics"].items():
+    for name, value in [*results["metrics"].items(), *_transductive(results)]:
         if not math.isfinite(value):
             raise NonFiniteError(
                 f"the metric {name} is {value}; results.json is not written",
@@ -184,23 +206,51 @@ def read_results(path: str | Path) -> Results:
             f"{path}: is not complete JSON (line {error.lineno}: {error.msg})",
             "the file was cut off or edited; test again",
         ) from error
+    return check_results(content, path)
+
+
+def check_results(content: Any, name: str | Path) -> Results:
+    """``content`` as `Results`, wherever it was read from.
+
+    Args:
+        content: what JSON gave.
+        name: of the source, for messages.
+
+    Raises:
+        DataError: it is of another schema version, or lacks a field.
+    """
     if not isinstance(content, dict) or "schema_version" not in content:
-        raise DataError(f"{path}: is not a results.json of centerclip-pl (it has no schema_version)")
+        raise DataError(f"{name}: is not a results.json of centerclip-pl (it has no schema_version)")
     if content["schema_version"] != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: has schema version {content['schema_version']!r}, this is a reader of version {SCHEMA_VERSION}",
+            f"{name}: has schema version {content['schema_version']!r}, this is a reader of version {SCHEMA_VERSION}",
             f"read it with the version of centerclip-pl that wrote it ({_writer(content)}), or test again",
         )
     missing = sorted(Results.__required_keys__ - content.keys())
     if missing:
-        raise DataError(f"{path}: lacks {', '.join(missing)}", "the file was edited; test again")
+        raise DataError(f"{name}: lacks {', '.join(missing)}", "the file was edited; test again")
     metrics = content["metrics"]
     if not isinstance(metrics, dict):
-        raise DataError(f"{path}: its metrics are not a table of names and numbers", "the file was edited; test again")
-    bad = [name for name, value in metrics.items() if not isinstance(value, int | float)]
+        raise DataError(f"{name}: its metrics are not a table of names and numbers", "the file was edited; test again")
+    bad = [metric for metric, value in metrics.items() if not isinstance(value, int | float)]
     if bad:
-        raise DataError(f"{path}: these metrics are not numbers: {', '.join(bad)}", "the file was edited; test again")
+        raise DataError(f"{name}: these metrics are not numbers: {', '.join(bad)}", "the file was edited; test again")
+    later = content.get("transductive", {})
+    if not isinstance(later, dict) or not all(isinstance(figures, dict) for figures in later.values()):
+        raise DataError(f"{name}: its transductive figures are not a table a method", "the file was edited; test again")
+    bad = [name for name, value in _transductive(cast(Results, content)) if not isinstance(value, int | float)]
+    if bad:
+        raise DataError(f"{name}: these figures are not numbers: {', '.join(bad)}", "the file was edited; test again")
     return cast(Results, content)
+
+
+def _transductive(results: Results) -> list[tuple[str, float]]:
+    """The figures of all post-processing with their methods' names."""
+    return [
+        (f"{method}/{name}", value)
+        for method, figures in results.get("transductive", {}).items()
+        for name, value in figures.items()
+    ]
 
 
 def current_commit(folder: str | Path = ".") -> Commit | None:

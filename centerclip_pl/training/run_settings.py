@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from centerclip_pl.training.optim import OptimizerOptions
+from centerclip_pl.training.recipes import OptimizerOptions
 from centerclip_pl.training.results import Results
 
 _REDUCTION, _BATCH = "model.reduction", "data.batch_size"
@@ -28,6 +28,11 @@ class _NotRecorded:
 
 
 _NOT_RECORDED = _NotRecorded()
+
+
+def is_recorded(value: Any) -> bool:
+    """Whether what :func:`effective` returned is a value; False where the file has none."""
+    return not isinstance(value, _NotRecorded)
 
 
 def effective(config: Mapping[str, Any], name: str) -> Any:

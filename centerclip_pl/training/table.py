@@ -17,6 +17,7 @@ _DIRECTIONS = {
     "t2v_order": "text to video, order or direction decides",
     "v2t_order": "video to text, order or direction decides",
 }
+_METHODS = {"dual_softmax": "dual softmax", "qb_norm": "QB-Norm"}
 
 
 def format_table(results: Results, *, width: int = 100) -> str:
@@ -43,6 +44,12 @@ def _metrics_table(results: Results) -> RenderableType:
     for key, values in _by_direction(results["metrics"], results["split"]).items():
         cells = [f"{values[name]:.1f}" if name in values else "" for name in _METRICS]
         table.add_row(_DIRECTIONS.get(key, key), *cells)
+    table.add_section()
+    for method, figures in results.get("transductive", {}).items():
+        for key, values in _by_direction(figures, results["split"]).items():
+            cells = [f"{values[name]:.1f}" if name in values else "" for name in _METRICS]
+            name = f"{_DIRECTIONS.get(key, key)}, {_METHODS.get(method, method)} (transductive)"
+            table.add_row(name, *cells)
     return table
 
 
