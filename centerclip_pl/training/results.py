@@ -38,7 +38,14 @@ REPORTED_PACKAGES = (
 )
 
 
-class Selection(TypedDict):
+class _LaterSelection(TypedDict, total=False):
+    """What files of earlier versions lack."""
+
+    chosen: str
+    """The same in words; see `centerclip_pl.training.chosen`."""
+
+
+class Selection(_LaterSelection):
     """Which weights were tested, and by what rule they were chosen."""
 
     rule: Literal["best", "last", "given", "zero-shot"]

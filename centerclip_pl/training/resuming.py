@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
+LAST_NAME = "last.ckpt"
 _ASKED_TO_STOP = (KeyboardInterrupt, SIGTERMException)
 
 
@@ -26,7 +27,7 @@ class LastCheckpoint(ModelCheckpoint):
     def __init__(self, dirpath: str) -> None:
         super().__init__(
             dirpath,
-            filename="last",
+            filename=LAST_NAME.removesuffix(".ckpt"),
             save_on_train_epoch_end=True,
             save_on_exception=True,
             enable_version_counter=False,
@@ -75,7 +76,7 @@ class SayHowToResume(Callback):
 
     def __init__(self, run_dir: Path, dirpath: str) -> None:
         self.run_dir = run_dir
-        self.last = Path(dirpath) / "last.ckpt"
+        self.last = Path(dirpath) / LAST_NAME
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -8,12 +8,42 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from typing_extensions import override
 
+from centerclip_pl.training.chosen import chosen_in_words
 from centerclip_pl.training.results import Selection
+from centerclip_pl.training.resuming import LAST_NAME
+
+
+class SelectionRule(Callback):
+    """Keeps in every checkpoint by what rule the weights of its run are chosen, which a resumed run must not change.
+
+    Args:
+        rule: ``"val"``, ``"test"`` or ``"last"``; None: of a command that does not train.
+    """
+
+    def __init__(self, rule: str | None) -> None:
+        self.rule = rule
+
+    @override
+    def state_dict(self) -> dict[str, str | None]:
+        return {"rule": self.rule}
+
+
+def recorded_rule(checkpoint: Mapping[str, Any]) -> str | None:
+    """The rule that `SelectionRule` wrote into a checkpoint; None: the file does not say."""
+    state = (checkpoint.get("callbacks") or {}).get(SelectionRule.__qualname__)
+    return state.get("rule") if isinstance(state, dict) else None
 
 
 def describe_selection(trainer: Trainer, selected_on: str | None = None) -> Selection:
+    """:func:`read_selection`, with the same in words."""
+    selection = read_selection(trainer, selected_on)
+    return Selection(**selection, chosen=chosen_in_words(selection))
+
+
+def read_selection(trainer: Trainer, selected_on: str | None = None) -> Selection:
     """How the weights that ``trainer`` is testing were chosen. To be called during or after ``trainer.test``.
 
     What chose a checkpoint is written in the file itself, so the answer is the same in the process that trained and in
@@ -39,10 +69,11 @@ def describe_selection(trainer: Trainer, selected_on: str | None = None) -> Sele
     # The loops and the callbacks' state are wanted, not the weights: mapping the file leaves those on the disk.
     content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     chosen = _choice(content.get("callbacks", {}), trainer, Path(path))
+    is_last = chosen is None and Path(path).name == LAST_NAME and recorded_rule(content) == "last"
     monitor = None if chosen is None else chosen["monitor"]
     score = None if chosen is None else chosen["current_score"]
     return Selection(
-        rule="given" if chosen is None else "best",
+        rule="last" if is_last else "given" if chosen is None else "best",
         monitor=monitor,
         value=None if score is None else float(score),
         selected_on=None if monitor is None else selected_on or monitor.partition("/")[0],

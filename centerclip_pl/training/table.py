@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from centerclip_pl.training.results import Results, Selection
+from centerclip_pl.training.chosen import chosen_in_words
+from centerclip_pl.training.results import Results
 
 _METRICS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 _DIRECTIONS = {
@@ -44,8 +46,10 @@ def _metrics_table(results: Results) -> RenderableType:
     for key, values in _by_direction(results["metrics"], results["split"]).items():
         cells = [f"{values[name]:.1f}" if name in values else "" for name in _METRICS]
         table.add_row(_DIRECTIONS.get(key, key), *cells)
-    table.add_section()
-    for method, figures in results.get("transductive", {}).items():
+    revised = results.get("transductive", {})
+    if revised:
+        table.add_section()
+    for method, figures in revised.items():
         for key, values in _by_direction(figures, results["split"]).items():
             cells = [f"{values[name]:.1f}" if name in values else "" for name in _METRICS]
             name = f"{_DIRECTIONS.get(key, key)}, {_METHODS.get(method, method)} (transductive)"
@@ -70,7 +74,7 @@ def _facts(results: Results) -> RenderableType:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("protocol", results["protocol"])
-    grid.add_row("weights", _weights(results["selection"]))
+    grid.add_row("weights", chosen_in_words(results["selection"]))
     cost = results["cost"]
     if cost is not None:
         clustering = (
@@ -82,6 +86,9 @@ def _facts(results: Results) -> RenderableType:
             f"({cost['device']}, {cost['dtype']}, batch {cost['batch_size']}); "
             f"peak memory {cost['peak_memory_mb']:.0f} MiB ({cost['peak_memory_kind']})",
         )
+    if results.get("transductive"):
+        made = results.get("transductive_parameters", {})
+        grid.add_row("transductive", "; ".join(_made_with(method, values) for method, values in made.items()))
     counts = results["counts"]
     published = counts.get("published_videos")
     if published is not None and published != counts["videos"]:
@@ -103,15 +110,12 @@ def _facts(results: Results) -> RenderableType:
     return grid
 
 
-def _weights(selection: Selection) -> str:
-    rule, monitor, value = selection["rule"], selection["monitor"], selection["value"]
-    if rule == "zero-shot":
-        return "as pretrained, not trained on this dataset (zero-shot)"
-    if rule == "last":
-        return "as they were when training ended"
-    epoch = "" if selection["epoch"] is None else f" of epoch {selection['epoch']}"
-    if rule == "given":
-        return f"{selection['path']}{epoch}"
-    score = "" if monitor is None or value is None else f", {monitor} {value:.4g}"
-    warning = " (chosen on the test set, as the published systems do)" if selection["selected_on"] == "test" else ""
-    return f"best checkpoint{epoch}{score}{warning}"
+def _made_with(method: str, values: dict[str, Any]) -> str:
+    """``QB-Norm: beta 20, 16 training captions and 9 training videos``."""
+    name = _METHODS.get(method, method)
+    if method == "dual_softmax":
+        return f"{name} over the test's queries: temperature {values['temperature']:g}"
+    if method == "qb_norm":
+        videos = f" and {values['bank_videos']:,} videos" if values["bank_videos"] else ""
+        return f"{name}: beta {values['beta']:g}, bank of {values['bank_texts']:,} training captions{videos}"
+    return name

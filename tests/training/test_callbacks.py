@@ -71,6 +71,7 @@ def test_results_after_fit_and_test(tmp_path: Path, tiny: Any, tiny_data: Any, m
         "epoch": 1,
         "step": 6,
         "path": path,
+        "chosen": "best checkpoint of epoch 1, val/t2v/R@1 30, chosen on validation",
     }
     assert results["counts"]["videos"] == 12
     assert results["counts"]["missing_videos"] == 1

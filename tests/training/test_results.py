@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,8 @@ def test_a_file_cut_off_is_reported(tmp_path: Path, share: float) -> None:
         ({"schema_version": 99}, "schema version 99"),
         ({"schema_version": None}, "schema version None"),
         ({"metrics": {"test/t2v/R@1": "high"}}, "not numbers: test/t2v/R@1"),
+        ({"transductive": {"qb_norm": {"t2v/R@1": "high"}}}, "these figures are not numbers: qb_norm/t2v/R@1"),
+        ({"transductive": {"qb_norm": 50.0}}, "transductive figures are not a table a method"),
     ],
 )
 def test_other_contents_are_reported(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -241,7 +244,7 @@ def test_table_without_order_subset_cost_or_missing_videos() -> None:
 
 def test_table_says_when_the_test_set_chose_the_checkpoint() -> None:
     text = format_table(results(selection=BEST | {"selected_on": "test"}), width=160)
-    assert "chosen on the test set" in text
+    assert "val/t2v/R@1 55.5, chosen on test, as published: optimistic" in text
 
 
 def test_fewer_videos_than_published_are_said() -> None:
@@ -249,3 +252,52 @@ def test_fewer_videos_than_published_are_said() -> None:
         text = format_table(results(counts=COUNTS | {"published_videos": published}), width=160)
         assert ("not as published" in text) == bool(said)
         assert said in text
+
+
+REVISED: dict[str, Any] = {
+    "transductive": {
+        "dual_softmax": {"t2v/R@1": 61.5, "t2v/MnR": 4.25, "v2t/R@1": 62.0},
+        "qb_norm": {"t2v/R@1": 59.75},
+    },
+    "transductive_parameters": {
+        "dual_softmax": {"temperature": 1.0},
+        "qb_norm": {"beta": 20.0, "k": 1, "bank_source": "train", "bank_texts": 1800, "bank_videos": 0, "seed": 0},
+    },
+}
+
+
+def test_transductive_figures_stand_apart(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    plain = results()
+    assert not plain.keys() & REVISED.keys()
+    assert results(transductive={}, transductive_parameters={}).keys() == plain.keys()
+    written = results(**REVISED)
+    write_results(path, written)
+    read = read_results(path)
+    assert read == written
+    assert {name: read[name] for name in REVISED} == REVISED  # type: ignore[literal-required]
+    assert read["metrics"] == plain["metrics"]
+    assert read["schema_version"] == plain["schema_version"]
+
+
+def test_transductive_figures_that_are_none_are_refused(tmp_path: Path) -> None:
+    spoilt = results(transductive={"qb_norm": {"t2v/R@1": float("nan")}})
+    with pytest.raises(NonFiniteError, match="qb_norm/t2v/R@1 is nan"):
+        write_results(tmp_path / "results.json", spoilt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_marks_what_is_transductive() -> None:
+    plain, text = format_table(results(), width=120), format_table(results(**REVISED), width=120)
+    assert "transductive" not in plain
+    rows = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") > 5}
+    assert "61.5" in rows["text to video, dual softmax (transductive)"]
+    assert "62.0" in rows["video to text, dual softmax (transductive)"]
+    assert "59.8" in rows["text to video, QB-Norm (transductive)"]
+    assert len(rows) == 6
+    assert (
+        "dual softmax over the test's queries: temperature 1; QB-Norm: beta 20, bank of 1,800 training captions" in text
+    )
+    for line in plain.splitlines():
+        if "text to video" in line or "R@1" in line or "protocol" in line:
+            assert re.sub(r"\W+", " ", line) in re.sub(r"\W+", " ", text)
