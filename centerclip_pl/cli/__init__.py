@@ -28,7 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "data": ("centerclip_pl.cli.data:data_command", "download, prepare, verify, stats, cache: before the training"),
     "sweep": ("centerclip_pl.cli.sweep:sweep_command", "run a W&B sweep file, in W&B or on this machine alone"),
+    "runs": ("centerclip_pl.cli.runs:runs_command", "list what all runs found: a table, Markdown or CSV"),
     "reproduce": ("centerclip_pl.cli.reproduce:reproduce_command", "train a row of a paper's table, and compare"),
+    "compare": ("centerclip_pl.cli.compare:compare_command", "which of two settings is better, and how sure that is"),
+    "report": ("centerclip_pl.cli.report:report_command", "write one HTML page about runs, which opens offline"),
     "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
 }
 

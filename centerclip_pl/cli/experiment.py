@@ -16,14 +16,14 @@ _NONE = re.compile(r"--[\w.]+=None")
 
 
 def train(words: list[str]) -> None:
-    """Trains, then tests the checkpoint that validation chose, once, and prints the table."""
+    """Trains, then tests the chosen checkpoint once, and prints the table."""
     command = fit_words(words)
 
     from centerclip_pl.cli.lightning import run
 
     cli = run(command, and_test=True)
     cli.trainer.test(
-        cli.model, datamodule=cli.datamodule, ckpt_path=cli.best_checkpoint, weights_only=True, verbose=False
+        cli.model, datamodule=cli.datamodule, ckpt_path=cli.chosen_checkpoint, weights_only=True, verbose=False
     )
     cli.print_results()
 
@@ -43,10 +43,16 @@ def fit_words(words: list[str]) -> list[str]:
         ConfigError: there is no such dataset, method or backbone.
     """
     parser = _parser("train", "All other options are those of `centerclip fit --help`, such as --trainer.max_epochs=1.")
+    parser.add_argument(
+        "--select",
+        metavar="val|test|last",
+        help="the weights to test: the best on validation (default), the best on the test split (as published, "
+        "optimistic), or as training leaves them",
+    )
     options, rest = parser.parse_known_args(words)
     configs = compose(Path(options.experiments), options.dataset, options.method, options.backbone)
     rest = [f"{word.removesuffix('None')}null" if _NONE.fullmatch(word) else word for word in rest]
-    return ["fit", *configs, *rest]
+    return ["fit", *configs, *rest, *([] if options.select is None else [f"--select={options.select}"])]
 
 
 def evaluate(words: list[str]) -> None:

@@ -25,6 +25,7 @@ from centerclip_pl.cli.backbones import image_size_of, vision_shape_of
 from centerclip_pl.cli.parse_errors import find_mistake, plain_message, with_near_names
 from centerclip_pl.cli.run_config import SaveRunConfig
 from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
+from centerclip_pl.cli.selection import SELECT_HELP, Rule, refuse_rule, settle_rule
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
@@ -38,7 +39,8 @@ from centerclip_pl.training.optim import OptimizerOptions
 from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.predictions import EmbeddingWriter
 from centerclip_pl.training.ranks_writer import RankWriter
-from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, SayHowToResume
+from centerclip_pl.training.resuming import LAST_NAME, LastCheckpoint, MovedCheckpoints, SayHowToResume
+from centerclip_pl.training.selection import SelectionRule, recorded_rule
 from centerclip_pl.training.table import format_table
 
 # `${tokens.segments}` in an experiment file is looked up in the command's own options.
@@ -54,10 +56,13 @@ class RetrievalCLI(LightningCLI):
     """LightningCLI with a folder for each run and this package's callbacks."""
 
     run_dir: Path
+    rule: str | None = None
+    """By what the weights of a training are chosen: ``"val"``, ``"test"`` or ``"last"``."""
 
     def __init__(self, args: list[str], and_test: bool = False) -> None:
         self.started = time.perf_counter()
         self.and_test = and_test
+        self.words = args
         super().__init__(
             TextVideoRetrieval,
             RetrievalDataModule,
@@ -88,6 +93,7 @@ class RetrievalCLI(LightningCLI):
             parser.add_argument(
                 f"--tokens.{part}", type=int | None, help=f"{what}; methods refer to it as ${{tokens.{part}}}"
             )
+        parser.add_argument("--select", type=Rule | None, help=SELECT_HELP)
         parser.add_argument("--run_dir", type=str | None, help="the run's folder; default: a new one below runs/")
         parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
         parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
@@ -130,7 +136,17 @@ class RetrievalCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         self.postprocessing = PostProcessing(**config.postprocess.as_dict(), clips=training_clips)
-        _check_data(config.data, str(self.subcommand), self.and_test, image_size_of(config.model.backbone))
+        if config.data is None:
+            raise ConfigError(*_NO_DATASET)
+        self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
+        if self.subcommand == "fit":
+            self._go_on()
+            self.rule = settle_rule(config, self.words, recorded_rule(self._checkpoint or {}))
+        else:
+            refuse_rule("eval" if self.subcommand == "test" else str(self.subcommand), self.words)
+        validates = self.rule != "last"
+        image_size = image_size_of(config.model.backbone)
+        _check_data(config.data, str(self.subcommand), self.and_test, image_size, validates=validates)
         experiment = config.experiment
         kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
@@ -147,12 +163,17 @@ class RetrievalCLI(LightningCLI):
         config.weights_only = True  # checkpoints hold tensors and plain values; code in one is refused
         if self.subcommand == "predict":
             config.return_predictions = False  # EmbeddingWriter keeps what it writes; twice would be too much
-        last = Path(config.checkpoint.dirpath) / "last.ckpt"
-        if self.subcommand == "fit" and config.ckpt_path is None and last.is_file():
-            config.ckpt_path = str(last)
-            print(f"going on from {last}", file=sys.stderr, flush=True)
-        self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
         self.save_config_kwargs = {"run_dir": self.run_dir}
+
+    def _go_on(self) -> None:
+        """Goes on with the run of the folder that was named, if there is one."""
+        config = self.config[self.subcommand]
+        folder = config.checkpoint.dirpath or (config.run_dir and Path(config.run_dir) / "checkpoints")
+        if folder is None or config.ckpt_path is not None or not (Path(folder) / LAST_NAME).is_file():
+            return
+        config.ckpt_path = str(Path(folder) / LAST_NAME)
+        self._checkpoint = read_checkpoint(config.ckpt_path)
+        print(f"going on from {config.ckpt_path}", file=sys.stderr, flush=True)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -207,13 +228,19 @@ class RetrievalCLI(LightningCLI):
             EmbeddingWriter(self.run_dir / "predictions"),
             MovedCheckpoints(self._checkpoint_dir),
             SayHowToResume(self.run_dir, self._checkpoint_dir),
+            SelectionRule(self.rule),
         ]
 
     @property
-    def best_checkpoint(self) -> str | None:
-        """The checkpoint that the monitored metric chose; None if there is none."""
-        monitored = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-        return next((c.best_model_path for c in monitored if c.best_model_path), None)
+    def chosen_checkpoint(self) -> str | None:
+        """The checkpoint that the run's rule chooses; None: the weights as they are now, which are the last ones."""
+        callbacks = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        if self.rule == "last":
+            return next((c.best_model_path for c in callbacks if isinstance(c, LastCheckpoint)), None) or None
+        best = next((c.best_model_path for c in callbacks if c.monitor and c.best_model_path), None)
+        if best is None and callbacks and self.trainer.is_global_zero:
+            print("note: nothing was validated, so the weights as training left them are tested", file=sys.stderr)
+        return best
 
     def after_test(self) -> None:
         """Prints the table."""
@@ -242,10 +269,8 @@ def _add_postprocessing(parser: LightningArgumentParser) -> None:
         parser.add_argument(f"--postprocess.{name}", type=kind, default=default, help=what)
 
 
-def _check_data(data: Namespace | None, stage: str, and_test: bool, image_size: int | None) -> None:
+def _check_data(data: Namespace, stage: str, and_test: bool, image_size: int | None, *, validates: bool) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
-    if data is None:
-        raise ConfigError(*_NO_DATASET)
     if int(os.environ.get("LOCAL_RANK", "0")) == 0:
         kind: Any = locate(data.class_path)
         options = data.init_args.as_dict()
@@ -253,7 +278,7 @@ def _check_data(data: Namespace | None, stage: str, and_test: bool, image_size: 
             options["image_size"] = image_size
         elif options.get("cache") is not None:
             return  # whether its frames have the right size is known when the model is
-        kind(**options).check(stage, and_test=and_test)
+        kind(**options).check(stage, and_test=and_test, validates=validates)
 
 
 def _tokenizer_of(backbone: Any) -> str:
@@ -327,6 +352,8 @@ def check_words(words: list[str]) -> Namespace:
     options: Namespace = parsed[parsed.subcommand]
     if options.data is None:
         raise ConfigError(*_NO_DATASET)
+    if parsed.subcommand == "fit":
+        settle_rule(options, words)
     data: Any = locate(options.data.class_path)
     data(**options.data.init_args.as_dict())
     if options.model.optimizer is not None:
@@ -361,6 +388,7 @@ def _quieten() -> None:
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*Using `DistributedSampler` with the dataloaders.*",  # metrics drop what it repeats
         ".*The dirpath has changed from.*",  # a test has a folder of its own
+        ".*could not find the monitored key.*",  # a training that is not validated, as --select=last allows
         ".*LightningCLI's args parameter is intended to run from within Python.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -16,6 +16,7 @@ _UNKNOWN = re.compile(r"class_path '([\w.]+)':\s*Option '([\w.]+)' is not accept
 _EXPECTED = re.compile(r"Expected an? (?:typing\.)?(<class '[\w.]+'>|Literal\[[^\]]*\])")
 _KEY = re.compile(r'Parser key "([\w.]+)"')
 _UNRECOGNISED = re.compile(r"unrecognized arguments: (--[\w.]+)")
+_NESTED = re.compile(r"Given value: NestedArg\(key='([\w.]+)', val='(.*)'\)")
 _GOT = re.compile(r"Got value: (.*)|Given value: (?!NestedArg)(.*)")
 
 
@@ -46,6 +47,10 @@ def plain_message(error: ArgumentError) -> str:
         near = get_close_matches(name, _options(path), n=1)
         hint = f"\n  -> did you mean --{keys[0]}.{near[0]}?" if near else ""
         return f"{path.rpartition('.')[2]} has no option --{keys[0]}.{name}{hint}"
+    nested = _NESTED.search(text)
+    if nested and "Expected an instantiatable class" in text:
+        option = f"{keys[0]}.{nested[1]}"
+        return f"--{option}={nested[2]} has nothing to belong to: --{keys[0]} is null"
     kinds = [kind for kind in _EXPECTED.findall(text) if kind != "<class 'NoneType'>"]
     got = [one or other for one, other in _GOT.findall(text)]
     if not kinds or not got:

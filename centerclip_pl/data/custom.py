@@ -40,7 +40,8 @@ class Custom(RetrievalDataModule):
         root: the folder of the videos; None: the folder of the caption file. The results of the check of the videos are
             kept here.
         split: the split of rows that name none.
-        val_videos: training videos to hold out for validation, a number or a share, where the file has no ``val`` rows.
+        val_videos: training videos to hold out for validation, a number or a share, where the file has no ``val``
+            rows; 0: none, so that a training is not validated.
         test_videos: training videos to hold out for the test before that, a number or a share, where no row names a
             split; 0: none, so that there is nothing to test on.
         **kwargs: see :class:`~centerclip_pl.data.datamodule.RetrievalDataModule`.
@@ -75,6 +76,8 @@ class Custom(RetrievalDataModule):
 
     def without_split(self, split: str) -> str:
         step = f"mark some videos with {split} in a column split of {self.captions_file}"
+        if split == "val":
+            return f"{step}; or {super().without_split(split)}"
         return f"{step}, or train with `fit`, which does not test" if split == "test" else step
 
     def protocol(self, split: str) -> str:

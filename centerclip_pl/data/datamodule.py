@@ -65,7 +65,7 @@ class RetrievalDataModule(L.LightningDataModule):
             wherever one is bad, so that an epoch keeps its length (evaluation drops them). Both count and list them. In
             training with several processes, ``"drop"`` resamples what fails later: their batches must be of one size.
         val_videos: training videos to hold out for validation, a number or a share below 1; not used where the dataset
-            has a validation split.
+            has a validation split. 0: none, so that a training is not validated (``train --select=last``).
         select_on_test: validate on the test split, as the published systems do, and hold nothing out. Figures so
             obtained are too high; they are labelled in results.json.
         predict_split: the split that ``predict`` embeds.
@@ -168,7 +168,12 @@ class RetrievalDataModule(L.LightningDataModule):
 
     def without_split(self, split: str) -> str | None:
         """The next step for a user whose dataset lacks a split; None: there is none."""
-        return None
+        if split != "val":
+            return None
+        return (
+            "hold some of the training videos out, e.g. --data.val_videos=0.1, or test the weights as training leaves "
+            "them: --select=last"
+        )
 
     def protocol(self, split: str) -> str:
         """What figures on this split may be compared with, e.g. ``"msrvtt-1ka"``; goes into results.json."""
@@ -247,7 +252,7 @@ class RetrievalDataModule(L.LightningDataModule):
         tags = table["tag"].fillna("").astype(str)
         return {tag: table.index[tags == tag].tolist() for tag in sorted(set(tags) - {""})}
 
-    def check(self, stage: str | None = None, and_test: bool = False) -> None:
+    def check(self, stage: str | None = None, and_test: bool = False, validates: bool = False) -> None:
         """Make generated files, read the captions and check the videos of the splits that a stage needs.
 
         Needs neither the model nor the tokenizer, so that it can come before anything that takes long.
@@ -255,12 +260,13 @@ class RetrievalDataModule(L.LightningDataModule):
         Args:
             stage: ``"fit"``, ``"validate"``, ``"test"``, ``"predict"``; None: all splits.
             and_test: a test follows, so that the dataset must have a test split; ``"fit"`` alone does not need one.
+            validates: a checkpoint is chosen on validation, so that ``"fit"`` must have videos for it.
 
         Raises:
             DataError: something is absent or broken; the text says what to do.
         """
         self.ensure_files()
-        self._splits.require(self._splits.of_stage(stage, and_test))
+        self._splits.require(self._splits.of_stage(stage, and_test, validates))
 
     # What Lightning calls.
 
@@ -304,8 +310,10 @@ class RetrievalDataModule(L.LightningDataModule):
             sampler.batches_done = lambda: trainer.fit_loop.batch_idx + 1
         return self._loader(dataset, self.batch_size, sampler)
 
-    def val_dataloader(self) -> VideoLoader:
-        """The validation split in order, each video once with all its captions."""
+    def val_dataloader(self) -> VideoLoader | list[VideoLoader]:
+        """The validation split in order, each video once with all its captions; nothing where there is none."""
+        if self.val_videos == 0 and "val" not in self._splits.names():
+            return []
         return self._loader(self._dataset("val"), self.eval_batch_size)
 
     def test_dataloader(self) -> VideoLoader:

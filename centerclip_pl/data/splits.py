@@ -40,15 +40,19 @@ class Splits:
         """The splits that the dataset has, a held-out validation split included."""
         return list(self._read())
 
-    def of_stage(self, stage: str | None, and_test: bool = False) -> list[str]:
-        """The splits that a stage of Lightning's needs, and then a test; None: all that there are."""
+    def of_stage(self, stage: str | None, and_test: bool = False, validates: bool = False) -> list[str]:
+        """The splits that a stage of Lightning's needs, and then a test; None: all that there are.
+
+        `validates`: ``"fit"`` needs a validation split even where the dataset has none and ``val_videos`` is 0.
+        """
         if stage == "predict":
             needed = [self._source.predict_split]
         elif stage in ("validate", "test"):
             needed = ["val" if stage == "validate" else "test"]
         else:
             names = self.names()
-            needed = names if stage is None else ["train", "val", *(name for name in names if name == "test")]
+            optional = ["test"] if validates else ["val", "test"]
+            needed = names if stage is None else [split for split in SPLITS if split in names or split not in optional]
         return [*needed, "test"] if and_test and "test" not in needed else needed
 
     def published(self) -> dict[str, pd.DataFrame]:
@@ -183,7 +187,7 @@ class Splits:
             tables["val"] = tables["test"].copy()
         elif "val" in tables:
             _check_disjoint(source.root, tables, "val", "test")
-        elif "train" in tables:
+        elif "train" in tables and source.val_videos != 0:
             tables["train"], tables["val"] = hold_out(tables["train"], source.val_videos)
         self._published = tables
         return tables

@@ -209,6 +209,34 @@ def test_top_keeps_ties_in_the_order_of_ids() -> None:
     assert metric.top(400).tolist() == [list(range(400))]
 
 
+@pytest.mark.parametrize(("chunk_size", "keep"), [(1000, False), (5, False), (5, True)])
+def test_scores_of_all_pairs_come_with_ids(chunk_size: int, keep: bool) -> None:
+    data = evaluation()
+    metric = whole(data, chunk_size=chunk_size, keep_scores=keep)
+    table = metric.scores()
+    texts, videos = data["text_ids"].argsort(), data["video_ids"].argsort()
+    torch.testing.assert_close(table.scores, matrix(data)[texts][:, videos])
+    assert torch.equal(table.text_ids, data["text_ids"][texts])
+    assert torch.equal(table.video_ids, data["video_ids"][videos])
+    assert torch.equal(table.video_ids[table.video_of_text], data["video_of_text"][texts])
+    assert retrieval_metrics(table.scores, table.video_of_text) == metric.compute()
+
+
+@pytest.mark.parametrize("chunk_size", [1000, 5])
+def test_scores_of_others_with_what_was_collected(chunk_size: int) -> None:
+    data = evaluation()
+    metric = whole(data, chunk_size=chunk_size, similarity=cosine_logits)
+    texts, videos = data["text_ids"].argsort(), data["video_ids"].argsort()
+    collected = VideoEmbedding(data["segments"][videos], data["mask"][videos])
+    text = noise(7, CHANNELS, seed=8)
+    video = VideoEmbedding(noise(8, 2, CHANNELS, seed=9), torch.tensor([[True, False]]).expand(8, 2))
+    torch.testing.assert_close(metric.score(text=text), cosine_logits(text, collected))
+    torch.testing.assert_close(metric.score(video=video), cosine_logits(data["text"][texts], video))
+    torch.testing.assert_close(metric.score(text=text, video=video), cosine_logits(text, video))
+    torch.testing.assert_close(metric.score(), metric.scores().scores)
+    assert metric.compute() == pytest.approx(retrieval_metrics(matrix(data), data["own"]))  # nothing was added
+
+
 def test_subset_is_ranked_in_the_same_gallery() -> None:
     data = evaluation()
     metric = whole(data)
