@@ -17,6 +17,7 @@ from centerclip_pl.files import try_lock
 from centerclip_pl.sweeps.trials import Trial
 
 LOG_FILE, LOCK_FILE = "log.txt", ".trial.lock"
+PROGRAM = (sys.executable, "-m", "centerclip_pl")
 _TAIL_BYTES = 20_000
 
 
@@ -94,7 +95,12 @@ class TrialProcess:
 
 
 def start(
-    trial: Trial, words: Sequence[str], lock: TrialLock, environment: Mapping[str, str], slot: int = 0
+    trial: Trial,
+    words: Sequence[str],
+    lock: TrialLock,
+    environment: Mapping[str, str],
+    slot: int = 0,
+    program: Sequence[str] = PROGRAM,
 ) -> TrialProcess:
     """Starts ``centerclip`` for a trial; its output is added to ``log.txt`` in the trial's folder.
 
@@ -104,11 +110,12 @@ def start(
         lock: held by the caller.
         environment: of the process.
         slot: its place among those that run at a time.
+        program: what is started.
     """
-    command = [sys.executable, "-m", "centerclip_pl", *words, f"--run_dir={trial.folder}"]
+    command = [*program, *words, f"--run_dir={trial.folder}"]
     resumed = (trial.folder / "checkpoints" / "last.ckpt").is_file()
     with (trial.folder / LOG_FILE).open("ab") as log:
-        _head(log, trial, command)
+        _head(log, trial, command[len(program) :])
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -132,10 +139,10 @@ def failure(trial: Trial, status: int) -> str:
     return f"{by_itself}: {raised[-1].strip()}" if raised else by_itself
 
 
-def _head(log: IO[bytes], trial: Trial, command: Sequence[str]) -> None:
+def _head(log: IO[bytes], trial: Trial, words: Sequence[str]) -> None:
     from centerclip_pl.training.masking import mask_command
 
-    shown = mask_command(["centerclip", *command[3:]])
+    shown = mask_command(["centerclip", *words])
     log.write(f"\n--- attempt {trial.attempts}, {time.strftime('%Y-%m-%d %H:%M:%S')}: {shown}\n".encode())
     log.flush()
 

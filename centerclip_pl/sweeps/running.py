@@ -53,6 +53,7 @@ class SweepRunner:
         say: takes a line for the user.
         patience: seconds that a run has to write a checkpoint when it is asked to end.
         poll: seconds between looks at the processes.
+        program: what is started for a run.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class SweepRunner:
         say: Callable[[str], None] = print,
         patience: float = 30.0,
         poll: float = 0.5,
+        program: Sequence[str] = process.PROGRAM,
     ) -> None:
         self.sweep, self.folder = sweep, folder
         self.jobs, self.seed, self.say, self.patience, self.poll = jobs, seed, say, patience, poll
+        self.program = program
         self.total = _total(sweep, count)
         self._trials: dict[int, Trial] = {}
         self._queue: list[Trial] = []
@@ -143,7 +146,8 @@ class SweepRunner:
         taken = {one.slot for one in self._running}
         slot = next(number for number in range(self.jobs) if number not in taken)
         environment = trial_environment(os.environ, self.jobs, slot)
-        self._running.append(process.start(trial, self.sweep.words(trial.parameters), lock, environment, slot))
+        words = self.sweep.words(trial.parameters)
+        self._running.append(process.start(trial, words, lock, environment, slot, self.program))
 
     def _collect(self) -> None:
         for one in list(self._running):
