@@ -11,6 +11,10 @@ METHOD     ?=
 BACKBONE   ?=
 HEAD       ?=
 CHECKPOINT ?=
+SELECT     ?=
+SWEEP      ?= segments
+RUNS       ?= runs
+OUT        ?= report.html
 DO         ?= verify
 TABLE      ?=
 ROW        ?=
@@ -78,8 +82,8 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 17179869184
 
 ##@ Training and evaluating
-train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... HEAD=... BACKBONE=... ARGS="..."
-	@$(CLI) train --dataset $(DATASET) $(PARTS) $(ARGS)
+train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET=demo METHOD=... HEAD=... BACKBONE=... SELECT=... ARGS="..."
+	@$(CLI) train --dataset $(DATASET) $(PARTS) $(if $(SELECT),--select=$(SELECT)) $(ARGS)
 
 eval: $(STAMP) ## test a checkpoint, CHECKPOINT=runs/.../best.ckpt, or without it the backbone as it is (zero-shot)
 	@$(CLI) eval $(GIVEN_DATASET) $(PARTS) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
@@ -99,6 +103,20 @@ demo-backbone: $(STAMP) ## pretrain the demo's small CLIP again on generated sti
 # Without the settings for glibc above: measured as in any other program.
 bench: $(STAMP) ## measure what clustering, encoding and training cost: DEVICE=cpu, ARGS="--only encoder --repetitions 10"
 	@env -u MALLOC_MMAP_MAX_ -u MALLOC_TRIM_THRESHOLD_ $(BIN)/python -m benchmarks --device $(DEVICE) $(ARGS)
+
+##@ Sweeps and what came of them
+# Without JOBS the runs of a sweep come one after the other: beside others, the times that they measure are worth little.
+sweep: $(STAMP) ## run a sweep, in W&B where there is a key, else here: SWEEP=segments DATASET=demo JOBS=1 ARGS="--offline"
+	@$(CLI) sweep $(SWEEP) --dataset $(DATASET) $(if $(filter-out file,$(origin JOBS)),--jobs=$(JOBS)) $(ARGS)
+
+runs: $(STAMP) ## list what runs found, at what cost: RUNS=runs ARGS="--seeds --sort t2v/R@1"
+	@$(CLI) runs $(RUNS) $(ARGS)
+
+report: $(STAMP) ## write one page about runs, which opens offline: RUNS=runs OUT=report.html
+	@$(CLI) report $(RUNS) -o $(OUT) $(ARGS)
+
+notebooks: $(STAMP) ## execute the notebooks on runs, figures into notebooks/figures: RUNS=runs ARGS="--only what_is_kept"
+	@$(CLI) notebooks $(RUNS) $(ARGS)
 
 ##@ Checking
 test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
@@ -124,4 +142,4 @@ help: ## print this
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: install train eval data reproduce bench demo-data demo-backbone test lint format clean help
+.PHONY: install train eval data reproduce bench demo-data demo-backbone sweep runs report notebooks test lint format clean help

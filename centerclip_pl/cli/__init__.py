@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
+from centerclip_pl.cli.parse_errors import find_mistake, plain_message
 from centerclip_pl.errors import CenterCLIPError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -31,7 +32,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("centerclip_pl.cli.runs:runs_command", "list what all runs found: a table, Markdown or CSV"),
     "reproduce": ("centerclip_pl.cli.reproduce:reproduce_command", "train a row of a paper's table, and compare"),
     "compare": ("centerclip_pl.cli.compare:compare_command", "which of two settings is better, and how sure that is"),
+    "cost": ("centerclip_pl.cli.cost:cost_command", "measure the time of finished runs again, one at a time"),
     "report": ("centerclip_pl.cli.report:report_command", "write one HTML page about runs, which opens offline"),
+    "notebooks": ("centerclip_pl.cli.notebooks:notebooks_command", "execute the notebooks on runs; figures and copies"),
     "demo-data": ("centerclip_pl.cli.demo_data:demo_data_command", "generate the demo dataset"),
 }
 
@@ -48,13 +51,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except CenterCLIPError as error:
         _fail(str(error))
     except ArgumentError as error:
-        mistake = _find_mistake(error)
+        mistake = find_mistake(error)
         if mistake is not None:
             _fail(mistake)
         lists = {"train": "fit", "eval": "test"}.get(words[0], words[0])
         lists = " ".join(words[:2]) if lists == "data" else lists
-        from centerclip_pl.cli.parse_errors import plain_message
-
         _fail(f"{plain_message(error)}\n  -> `centerclip {lists} --help` lists the options")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
@@ -62,24 +63,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        mistake = _find_mistake(error)
+        mistake = find_mistake(error)
         if mistake is None:
             raise
         _fail(mistake)
     finally:
         _finish_wandb()
-
-
-def _find_mistake(error: BaseException) -> str | None:
-    """What the user can mend about an error that wraps one of ours, or that Lightning raises about options."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, CenterCLIPError) or type(seen).__name__ == "MisconfigurationException":
-            return str(seen)
-        # What the parser's errors come from is in their context alone; elsewhere that may be a defect's neighbour.
-        wrapped = isinstance(seen, (ArgumentError, TypeError, ValueError))
-        seen = seen.__cause__ or (seen.__context__ if wrapped else None)
-    return None
 
 
 def _finish_wandb() -> None:

@@ -370,6 +370,7 @@ def check_words(words: list[str]) -> Namespace:
         if isinstance(reducer, SegmentReducer):
             frames_per_segment(frames, reducer.segments)
             frames = reducer.segments
+    PostProcessing(**options.postprocess.as_dict(), clips=training_clips)
     return options
 
 

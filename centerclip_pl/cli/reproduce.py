@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -151,6 +148,7 @@ def _show(row: PublishedRow, file: Path) -> None:
     from centerclip_pl.training.comparison import compare
     from centerclip_pl.training.comparison_table import format_comparison
     from centerclip_pl.training.results import Counts, Selection, read_results
+    from centerclip_pl.training.run_files import architecture_of, training_memory
 
     results = read_results(file)
     for part, content, fields in (
@@ -165,8 +163,8 @@ def _show(row: PublishedRow, file: Path) -> None:
         row,
         results,
         config,
-        architecture=_architecture((config or {}).get("model", {}).get("backbone")),
-        training_memory_mb=_training_memory(file.with_name("metrics.csv")),
+        architecture=architecture_of((config or {}).get("model", {}).get("backbone")),
+        training_memory_mb=training_memory(file.with_name("metrics.csv")),
     )
     print(format_comparison(comparison), flush=True)
 
@@ -183,30 +181,3 @@ def _config(file: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise DataError(f"{file}: holds no options of a run", "restore the file, or move it away")
     return content
-
-
-def _architecture(backbone: Any) -> dict[str, Any] | None:
-    """``vision_config`` of a local folder in the form of transformers; None where there is none to be read."""
-    file = Path(str(backbone)) / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        # Not needed for the figures: the comparison says that the architecture is not known, this line why.
-        print(f"note: {file} cannot be read: {error}", file=sys.stderr, flush=True)
-        return None
-    vision = content.get("vision_config") if isinstance(content, dict) else None
-    return vision if isinstance(vision, dict) else None
-
-
-def _training_memory(file: Path) -> float | None:
-    """The highest ``train/peak_memory_mb`` of a run's ``metrics.csv``, in MiB; None where none was measured."""
-    if not file.is_file():
-        return None
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            cells = [row.get("train/peak_memory_mb") for row in csv.DictReader(stream)]
-        return max((float(cell) for cell in cells if cell), default=None)
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{file}: cannot be read: {error}", "restore the file, or move it away") from error

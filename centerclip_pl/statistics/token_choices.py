@@ -80,10 +80,11 @@ def _about_frames(choices: TokenChoices, confidence: float, seed: int) -> str:
         return (
             f"Over the {each} frames of a segment the kept tokens are spread evenly, as far as these videos can tell."
         )
-    most = int(np.argmax(mean))
+    most = max(off, key=lambda d: abs(mean[d] - 1 / each))
     return (
-        f"Over the {each} frames of a segment they are not spread evenly: frame {most + 1} has most of them, "
-        f"{mean[most]:.0%} ({low[most]:.0%} to {high[most]:.0%}) instead of {1 / each:.0%}."
+        f"In {len(off)} of the {each} frames of a segment the share of the kept tokens differs from an even one "
+        f"({1 / each:.0%}) by more than its interval ({confidence:.0%} each), most in frame {most + 1}: "
+        f"{mean[most]:.0%} ({low[most]:.0%} to {high[most]:.0%})."
     )
 
 

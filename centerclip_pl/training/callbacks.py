@@ -207,8 +207,12 @@ class ResultsWriter(Callback):
             return None
         frames, mask = self._example
         self._example = None
-        autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(trainer.precision))
-        return measure_cost(pl_module, frames, mask, repetitions=self.repetitions, autocast=autocast)
+        return measure_cost(pl_module, frames, mask, repetitions=self.repetitions, autocast=autocast_of(trainer))
+
+
+def autocast_of(trainer: Trainer) -> torch.dtype | None:
+    """The dtype that a trainer's evaluation runs under where that is not the weights' own."""
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(str(trainer.precision))
 
 
 def _counts(data: ReportedData) -> Counts:

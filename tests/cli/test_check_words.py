@@ -46,15 +46,22 @@ def test_options_are_those_of_the_run_and_nothing_is_made(tmp_path: Path, monkey
         ("--method=kmedoids --model.reduction.p=-1", "p is -1"),
         ("--model.optimizer.learning_rate=-1", "learning_rate is -1"),
         ("--model.optimizer.learning_rate=fast", "--model.optimizer.learning_rate=fast: must be a number"),
+        ("--select=last --data.select_on_test=true", "select=last and data.select_on_test=true contradict each other"),
         ("--data.num_frames=0", "num_frames=0"),
         ("--tokens.segmens=2", "unrecognized arguments: --tokens.segmens=2\n  -> did you mean --tokens.segments\\?"),
         ("--token.clusters=2", "did you mean --tokens.clusters"),
         ("--datset=demo", "did you mean --dataset"),
         ("--seed_everythin=1", "did you mean --seed_everything"),
         ("--data.batchsize=2", "Demo has no option --data.batchsize\n.*did you mean --data.batch_size"),
-        ("--method=baseline --model.reduction.metric=cosine", "--model.reduction.metric"),
+        (
+            "--method=baseline --model.reduction.metric=cosine",
+            "metric=cosine has nothing to belong to: ",
+        ),
         ("--nothing.like.it=1", "unrecognized arguments: --nothing.like.it=1$"),
-        ("--model.reduction.metrik=cosine", "KMedoids has no option --model.reduction.metrik\n.*--model.reduction.metric"),
+        (
+            "--model.reduction.metrik=cosine",
+            "KMedoids has no option .*metrik\n.*--model.reduction.metric",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_in_one_sentence(given: str, says: str, tmp_path: Path) -> None:
@@ -64,10 +71,8 @@ def test_what_cannot_work_is_said_in_one_sentence(given: str, says: str, tmp_pat
 
 
 def test_no_dataset() -> None:
-    with pytest.raises(ConfigError, match="required: fit.data"):
+    with pytest.raises(ConfigError, match=r"required: fit\.data"):
         check_words(["fit"])
-    with pytest.raises(ConfigError, match="no dataset was given"):
-        check_words(["fit", "--data=null"])
 
 
 def test_stages_are_checked_one_after_another(tmp_path: Path) -> None:

@@ -20,9 +20,20 @@ REPOSITORY = Path(__file__).parents[2]
         ("data verify demo --jobs=two", "--jobs=two: must be a whole number\n"),
         ("data download demo --only=foo", "--only=foo: must be one of annotations, videos\n"),
         ("data verify demo --jobss=2", "unrecognized arguments: --jobss=2\n"),
-        ("train --tokens.segmens=2", "unrecognized arguments: --tokens.segmens=2\n  -> did you mean --tokens.segments?\n"),
+        (
+            "train --tokens.segmens=2",
+            "unrecognized arguments: --tokens.segmens=2\n  -> did you mean --tokens.segments?\n",
+        ),
         ("train --datset=demo", "unrecognized arguments: --datset=demo\n  -> did you mean --dataset?\n"),
-        ("fit --trainer.max_epoch=2 --data=X", "unrecognized arguments: --trainer.max_epoch=2\n"),
+        (
+            "train --trainer.max_epoch=2",
+            "unrecognized arguments: --trainer.max_epoch=2\n  -> did you mean --trainer.max_epochs?\n",
+        ),
+        (
+            "train --method=baseline --model.reduction.p=1",
+            "--model.reduction.p=1 has nothing to belong to: --model.reduction is null\n",
+        ),
+        ("train --select=best", "--select=best: must be one of val, test, last\n"),
         ("train --dataset demo --data.rot=x", "Demo has no option --data.rot\n  -> did you mean --data.root?"),
         ("train --dataset demo --data.batch_size=many", "--data.batch_size=many: must be a whole number\n"),
         ("train --dataset demo --trainer.max_epochs=few", "--trainer.max_epochs=few: must be a whole number\n"),

@@ -14,10 +14,12 @@ from transformers import CLIPConfig
 
 from centerclip_pl import TextVideoRetrieval
 from centerclip_pl.cli import main
-from centerclip_pl.cli.show_tokens import _outline, draw, kept_tokens
+from centerclip_pl.cli.show_tokens import draw
 from centerclip_pl.clustering import kmedoids
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.plots.film_strips import _outline
 from centerclip_pl.tokens import KMedoids
+from centerclip_pl.training.seen_tokens import kept_tokens
 
 FRAMES, GRID, SIDE = 6, 4, 32
 
