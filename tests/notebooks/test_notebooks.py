@@ -21,7 +21,10 @@ NAMES = {
     "what_is_kept",
     "where_to_cluster",
 }
-FEWER: dict[str, dict[str, Any]] = {"what_is_kept": {"COUNT": 4, "DRAWS": 20, "DEMO": "none"}}
+FEWER: dict[str, dict[str, Any]] = {
+    "what_is_kept": {"COUNT": 4, "DRAWS": 20, "DEMO": "none"},
+    **{name: {"RESAMPLES": 500} for name in NAMES - {"what_is_kept", "reproduce_tables"}},
+}
 """Parameters that make a notebook short."""
 
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -136,8 +139,8 @@ def test_on_runs_that_lack_what_it_needs(
     notebook: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]
 ) -> None:
     runs = tmp_path_factory.mktemp("few")
-    if notebook.stem not in ("reproduce_tables", "what_is_kept"):  # these are content with any run
-        write_run(runs / "only", queries=20)
+    if notebook.stem not in ("reproduce_tables", "what_is_kept", "methods_pareto"):  # these are content with any run
+        write_run(runs / "only", queries=20, method="baseline")
     outcome, executed, figures = run(notebook, runs, tmp_path)
     assert outcome.failure is None
     assert outcome.lacks is not None
