@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from centerclip_pl.runs.rendering import escaped
+
 if TYPE_CHECKING:
     from centerclip_pl.statistics import Comparison, CostComparison, MetricComparison
 
@@ -38,7 +40,12 @@ def format_comparison(found: Comparison, *, markdown: bool = False, width: int =
         width,
     )
     cost = _table(["cost", "A", "B", "B / A"], [_cost(each) for each in found.costs], markdown, width)
-    parts = [f"**{sentences}**" if markdown else sentences, _lines([queries, *sides], markdown), table, _tests(found)]
+    parts = [
+        f"**{sentences}**" if markdown else sentences,
+        _lines([queries, *sides], markdown),
+        table,
+        _tests(found),
+    ]
     parts += [cost] if found.costs else []
     parts += [_lines([f"note: {note}" for note in found.notes], markdown)] if found.notes else []
     return "\n\n".join(parts)
@@ -109,13 +116,16 @@ def _family(metric: str) -> str:
 
 
 def _lines(lines: Sequence[str], markdown: bool) -> str:
-    return "\n".join(f"- {line}" for line in lines) if markdown else "\n".join(lines)
+    return "\n".join(f"- {escaped(line)}" for line in lines) if markdown else "\n".join(lines)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: bool, width: int) -> str:
     if markdown:
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+        rule = ["---", *["---:"] * (len(head) - 1)]
+        lines = [head, rule, *rows]
+        return "\n".join(
+            "| " + " | ".join(cell if line is rule else escaped(cell) for cell in line) + " |" for line in lines
+        )
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for n, name in enumerate(head):
         table.add_column(name, justify="right" if n else "left", no_wrap=n < len(head) - 1)

@@ -42,6 +42,7 @@ def report_command(words: list[str]) -> None:
         raise ConfigError(f"--resamples={options.resamples}: too few for an interval", "10000 is usual")
 
     from centerclip_pl.report import Options, build_page, render, write_report
+    from centerclip_pl.report.wording import counted
     from centerclip_pl.runs import read_runs
     from centerclip_pl.runs.filtering import select
 
@@ -72,7 +73,7 @@ def report_command(words: list[str]) -> None:
     write_report(output, render(page))
     figures = sum(len(section.pictures) for section in page.sections)
     size = output.stat().st_size / 1e6
-    print(f"{output}: {len(runs):,} runs, {figures} figures, {size:.1f} MB")
+    print(f"{output}: {counted(len(runs), 'run')}, {counted(figures, 'figure')}, {size:.1f} MB")
     for skipped in runs.attrs.get("skipped") or ():
         print(f"left out: {skipped}", file=sys.stderr)
 

@@ -60,6 +60,8 @@ def runs_command(words: list[str]) -> None:
                 "`centerclip runs` without it shows which values there are",
             )
     columns = _names(options.columns)
+    if columns == []:
+        raise ConfigError("--columns names none", "as in: --columns run,method,t2v/R@1; or --columns all")
     tables = _by_protocol(runs, columns, seeds=options.seeds, in_full=options.csv is not None)
     keys = _names(options.sort) or []
     tables = {label: sort_runs(table, keys) for label, table in tables.items()}

@@ -16,6 +16,8 @@ from centerclip_pl.report.wording import probability, signed
 from centerclip_pl.statistics import Difference, compare, holm
 from centerclip_pl.statistics.settings import setting_groups
 
+_MOST_RESAMPLES = 100_000  # a confidence of 0.999999 would ask for more than there is memory and time
+
 
 @dataclass(frozen=True)
 class Against:
@@ -55,13 +57,16 @@ def compare_with(
         summary: of them, with the index 0, 1, ...
         metric: what is compared.
         confidence: in (0, 1), of the intervals and, after Holm's correction, of the verdicts.
-        resamples: of the bootstrap.
+        resamples: of the bootstrap; more are taken where the number of comparisons asks for it.
 
     Returns:
         One for each other setting, in the order of the summary.
     """
     groups = setting_groups(runs)
     others = [index for index in summary.index if index != baseline]
+    # A p of sign flips is never below 1 / (resamples + 1), which Holm's correction multiplies by the number of
+    # comparisons: with too few flips the largest difference could not be told.
+    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(2 * len(others) / (1 - confidence))))
     level = confidence
     found = {index: _compare(groups[baseline], groups[index], metric, level, resamples) for index in others}
     able = {index: main for index, main in found.items() if isinstance(main, _Compared)}
@@ -120,10 +125,10 @@ def comparison_table(
     against: Sequence[Against], names: Sequence[str], baseline: str, metric: str, confidence: float
 ) -> Table:
     """The comparisons with the baseline, the largest gain first."""
-    share = f"{100 * confidence:g} %"
+    share, falling = f"{100 * confidence:g} %", more_is_better(metric)
     columns = [
         Column("Setting"),
-        Column(f"{title(metric)}, difference", numeric=True, falling=True, explanation="Setting minus baseline"),
+        Column(f"{title(metric)}, difference", numeric=True, falling=falling, explanation="Setting minus baseline"),
         Column("p", numeric=True, explanation="Of the paired test, for this comparison alone"),
         Column("p, Holm", numeric=True, explanation="Corrected for the number of comparisons in this table"),
         Column("Verdict"),
@@ -132,7 +137,7 @@ def comparison_table(
     rows = []
     by_interval = any(one.verdict is not None and not is_given(one.p) for one in against)
     words = {"better": "better", "worse": "worse", "unknown": "cannot be told"}
-    for one in sorted(against, key=lambda one: (one.verdict is None, -one.difference)):
+    for one in sorted(against, key=lambda one: (one.verdict is None, -one.difference if falling else one.difference)):
         name = names[one.setting]
         if one.verdict is None:
             rows.append(Row([Cell(name, sort=name), *[Cell("–")] * 3, Cell("not compared", small=one.why), Cell("–")]))

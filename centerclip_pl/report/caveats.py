@@ -65,7 +65,8 @@ def marks(run: pd.Series) -> list[str]:
 
 def one_seed(summary: pd.DataFrame, names: Sequence[str]) -> str | None:
     """Which settings were trained once, and what that leaves open."""
-    single = [names[index] for index in summary.index if summary.loc[index, "n_seeds"] == 1]
+    trained = summary["n_seeds"].notna() if "selection" not in summary else summary["selection"] != "zero-shot"
+    single = [names[index] for index in summary.index if summary.loc[index, "n_seeds"] == 1 and trained[index]]
     if not single:
         return None
     which = "Every setting has" if len(single) == len(summary) else f"{listed(single, mark='; ')} {_have(single)}"

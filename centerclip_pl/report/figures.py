@@ -187,8 +187,11 @@ def _add_differences(material: Material, album: Album) -> None:
     reference = material.names[material.baseline]
     small = small_print(material.summary, metric, more="p-values after Holm's correction")
     notes = [f"p {'' if p.startswith('<') else '= '}{p}" for p in (probability(one.p_holm) for one in able)]
+    decides = "What crosses 0 cannot be told from the baseline; whether the rest can is decided by p after Holm's"
+    decides += " correction."
     if any(not is_given(one.p_holm) for one in able):
         notes, small = [], small_print(material.summary, metric)
+        decides = "They are so wide that all of them together hold; what crosses 0 cannot be told from the baseline."
     album.add(
         "differences",
         heading,
@@ -202,6 +205,5 @@ def _add_differences(material: Material, album: Album) -> None:
             notes=notes or None,
             small=small,
         ),
-        f"{title(metric)} of each setting less that of the baseline, on the same queries, with intervals. What crosses "
-        "0 cannot be told from the baseline; whether the rest can is decided by p after Holm's correction.",
+        f"{title(metric)} of each setting less that of the baseline, on the same queries, with intervals. {decides}",
     )

@@ -13,6 +13,7 @@ from centerclip_pl.report.against import Against
 from centerclip_pl.report.wording import at, counted, listed, metric_words, number, probability, signed
 
 _NOTICEABLE = 0.01  # of the cost: rounding, and the few multiplications of a reducer, are no saving
+UNTRAINED = ("zero-shot", "given")
 _VERDICTS = {"better": "Better than", "worse": "Worse than", "unknown": "Cannot be told from"}
 
 
@@ -61,7 +62,8 @@ def findings(
     """
     found = [_best(summary, names, metric, confidence)]
     if len(summary) > 1:
-        found.append(_winner(len(summary)))
+        compared = any(one.setting == names.best and one.verdict is not None for one in against)
+        found.append(_winner(len(summary), compared))
     found += _against(names, metric, against, confidence)
     cheapest = _cheapest(summary, names, metric)
     if cheapest:
@@ -87,10 +89,12 @@ def _best(summary: pd.DataFrame, names: Names, metric: str, confidence: float) -
     return f"Best of {len(summary)} settings by {figure}: {name}, {number(value)} ({seeds}; {interval})."
 
 
-def _winner(settings: int) -> str:
+def _winner(settings: int, compared: bool) -> str:
+    verdict = " Whether it is better than the baseline, the corrected comparison says." if compared else ""
     return (
         f"It was picked among {settings} settings by the very figures shown here, so its own figure is somewhat too "
-        "good: the best of many is partly lucky. What decides is the comparison with the baseline, or a further seed."
+        f"good: the best of many is partly lucky.{verdict} How good it is, further seeds and other test videos would "
+        "tell."
     )
 
 
@@ -146,12 +150,15 @@ def _cheapest(summary: pd.DataFrame, names: Names, metric: str) -> str | None:
     value = at(summary, index, metric)
     return (
         f"Cheapest setting within the best one's interval: {names.all[index]}, {number(least, 2)} {COSTS['gmacs']}"
-        f"{less}, at {number(value)} ({signed(value - at(summary, names.best, metric))})."
+        f"{less}, at {number(value)} ({signed(value - at(summary, names.best, metric))}). That is no test of the two: "
+        "`centerclip compare` makes one, on the same queries."
     )
 
 
 def _spread(summary: pd.DataFrame, metric: str) -> str | None:
     several = summary[summary["n_seeds"] > 1]
+    if "selection" in several:  # seeds of weights that were not trained are no trainings
+        several = several[~several["selection"].isin(UNTRAINED)]
     if several.empty:
         return None
     low, high = several[f"{metric} std"].min(), several[f"{metric} std"].max()

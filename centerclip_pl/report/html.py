@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -67,6 +68,8 @@ def require_writable(path: str | Path, *, force: bool = False) -> None:
         raise ConfigError(f"--output={path}: is a folder", f"name a file in it: {path / 'report.html'}")
     if not path.parent.is_dir():
         raise ConfigError(f"--output={path}: there is no folder {path.parent}", "make it, or name another file")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--output={path}: {path.parent} may not be written to", "name a file in another folder")
     if path.exists() and not force and not _is_report(path):
         raise ConfigError(
             f"--output={path}: is a file that `centerclip report` did not write",

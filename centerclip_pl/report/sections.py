@@ -58,7 +58,7 @@ def build_section(
         ConfigError: no run has the metric, or the baseline's condition picks several settings.
     """
     metric = options.metric
-    _require_metric(runs, metric)
+    _require_metric(runs, metric, heading)
     summary = summarise(runs, confidence=options.confidence, resamples=options.resamples).reset_index(drop=True)
     names = setting_names(summary)
     best = best_setting(summary, metric)
@@ -96,11 +96,14 @@ def build_section(
     )
 
 
-def _require_metric(runs: pd.DataFrame, metric: str) -> None:
+def _require_metric(runs: pd.DataFrame, metric: str, heading: str) -> None:
     if metric in runs.columns and is_metric(metric) and runs[metric].notna().any():
         return
     able = [name for name in runs.columns if is_metric(name) and runs[name].notna().any()]
-    raise ConfigError(f"--metric={metric}: no run has this metric", f"use one of {', '.join(able)}")
+    raise ConfigError(
+        f"--metric={metric}: no run of {heading} has this metric",
+        f"use one of {', '.join(able)}; or leave these runs out with --where",
+    )
 
 
 def _setting_of(runs: pd.DataFrame) -> dict[str, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,9 @@ def select(runs: pd.DataFrame, expression: str) -> pd.DataFrame:
         raise ConfigError(f"the condition has {len(expression):,} characters, at most {_LONGEST:,} are read", _EXAMPLE)
     text, names = with_plain_names(expression, runs.columns)
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python has something to say about "\\d"
+            tree = ast.parse(text.strip(), mode="eval")
         mask = _Evaluation(runs, names, expression).truth(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, ConfigError):

@@ -88,14 +88,14 @@ def as_text(table: Listing, *, width: int | None = None, color: bool = False) ->
 
 def as_markdown(table: Listing) -> str:
     """A heading, the constants, a table and its footnotes."""
-    lines = [f"### {_escaped(table.title)}", ""]
+    lines = [f"### {escaped(table.title)}", ""]
     if table.constants:
-        lines += [_escaped(constants_line(table)), ""]
+        lines += [escaped(constants_line(table)), ""]
     align = ["---:" if is_metric(column) or column in COST else "---" for column in table.columns]
     for cells in (table.headings, align, *table.rows):
-        lines.append("| " + " | ".join(_escaped(text) if cells is not align else text for text in cells) + " |")
+        lines.append("| " + " | ".join(escaped(text) if cells is not align else text for text in cells) + " |")
     for note in table.footnotes:
-        lines += ["", _escaped(note)]
+        lines += ["", escaped(note)]
     return "\n".join([*lines, ""])
 
 
@@ -126,8 +126,9 @@ def _stacked(name: str) -> str:
     return name.replace("/t2v", "\nt2v").replace("/v2t", "\nv2t").replace(" ", "\n") if len(name) > 10 else name
 
 
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    text = " ".join(text.splitlines())  # a line that ends would end the row of a table
     for character in "\\|*_`<>[]":
         text = text.replace(character, f"\\{character}")
     return text

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.runs.found import FoundRun
 from centerclip_pl.runs.options import option_or, settings
@@ -106,7 +108,13 @@ def _figures(results: Results) -> dict[str, float]:
     figures = {name.removeprefix(f"{results['split']}/"): value for name, value in results["metrics"].items()}
     for processing, values in results.get("transductive", {}).items():
         figures |= {f"{processing}/{name}": value for name, value in values.items()}
-    return {name: float(value) for name, value in figures.items()}
+    return {name: _shortest(float(value)) for name, value in figures.items()}
+
+
+def _shortest(value: float) -> float:
+    """48.8 for 48.79999924: metrics are computed in float32, and equal means have to be equal to be ties."""
+    single = np.float32(value)
+    return float(str(single)) if float(single) == value else value
 
 
 def _setting(config: Mapping[str, Any], trained: bool) -> dict[str, Any]:

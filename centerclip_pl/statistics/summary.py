@@ -93,7 +93,8 @@ def _row(
         whole = len(values) == len(group)
         spread = over_seeds(values.tolist(), confidence) if whole else None
         interval = intervals.get(name, nothing) if whole else nothing
-        row[name] = np.nan if spread is None else spread.mean
+        # The order of the seeds must not decide between settings with equal means: sums differ by rounding.
+        row[name] = np.nan if spread is None else round(spread.mean, 9)
         row[f"{name} std"] = np.nan if spread is None else spread.std
         row[f"{name} low"], row[f"{name} high"] = interval.low, interval.high
     row |= {name: group[name].astype(float).median() for name in COST if name in group.columns}

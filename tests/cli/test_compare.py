@@ -135,3 +135,15 @@ def test_needs_no_torch(runs: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == ""
+
+
+def test_markdown_shows_names_as_they_are(
+    tmp_path: Path, write_run: WriteRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seed in (("<img src=x>", 0), ("*b*", 1)):
+        write_run(tmp_path / name, seed=seed, queries=20)
+    main(["compare", str(tmp_path / "<img src=x>"), str(tmp_path / "*b*"), "--markdown", *FAST])
+    output = capsys.readouterr().out
+    assert "\\<img src=x\\>" in output
+    assert "\\*b\\*" in output
+    assert "<img" not in output.replace("\\<img", "")

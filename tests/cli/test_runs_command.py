@@ -161,3 +161,17 @@ assert not heavy, heavy
     done = subprocess.run([sys.executable, "-c", program, study], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "kmedoids-0" in done.stdout
+
+
+@pytest.mark.parametrize("columns", ["", ",", " , "])
+def test_no_columns_are_refused(study: Path, capsys: Capture, columns: str) -> None:
+    assert "--columns names none" in refused(capsys, study, f"--columns={columns}")
+
+
+def test_a_line_break_in_a_name_breaks_no_row(tmp_path: Path, write_run: WriteRun, capsys: Capture) -> None:
+    write_run(tmp_path / "a\nb", queries=20)
+    write_run(tmp_path / "c", queries=20, seed=1)
+    main(["runs", str(tmp_path), "--markdown"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert len({row.count("|") for row in rows}) == 1

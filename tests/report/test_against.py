@@ -9,7 +9,7 @@ import pytest
 
 from centerclip_pl.report.against import Against, compare_with, comparison_table
 from centerclip_pl.runs import read_run_ranks, read_runs
-from centerclip_pl.statistics import summarise
+from centerclip_pl.statistics import compare, summarise
 
 WriteRun = Callable[..., Path]
 
@@ -81,14 +81,38 @@ def test_one_seed_is_marked_and_missing_ranks_are_said(tmp_path: Path, write_run
     assert table.rows[1].cells[4].text == "not compared"
 
 
-def test_median_ranks_have_no_test_and_are_judged_by_wider_intervals(folder: Path) -> None:
-    found, _ = compared(folder, "t2v/MdR")
-    one = found["pooling"]
-    if math.isnan(one.p):
-        assert math.isnan(one.p_holm)
-        assert one.verdict == ("worse" if one.low > 0 else "unknown")
-    notes = comparison_table(list(found.values()), ["x"] * 4, "baseline", "t2v/MdR", 0.95).notes
-    assert ("Bonferroni" in notes[0]) == any(math.isnan(each.p) for each in found.values())
+def test_median_ranks_of_one_seed_have_no_test_and_are_judged_by_wider_intervals(
+    tmp_path: Path, write_run: WriteRun
+) -> None:
+    for method, skill in (("baseline", 0.6), ("pooling", 0.1), ("sparse", 0.59)):
+        write_run(tmp_path / method, method=method, skill=skill, queries=150)
+    found, summary = compared(tmp_path, "t2v/MdR")
+    assert {method: one.verdict for method, one in found.items()} == {"pooling": "worse", "sparse": "unknown"}
+    assert all(math.isnan(one.p) and math.isnan(one.p_holm) for one in found.values())
+    both = [runs for _, runs in read_runs(tmp_path).groupby("method")]  # by name: baseline, pooling, sparse
+    alone = compare(both[0], both[1], metric="t2v/MdR", confidence=1 - 0.05 / 2, resamples=400).main.difference
+    assert (found["pooling"].low, found["pooling"].high) == (alone.low, alone.high)
+    table = comparison_table(list(found.values()), list(summary["method"]), "baseline", "t2v/MdR", 0.95)
+    assert "Bonferroni" in table.notes[0]
+
+
+def test_the_largest_gain_is_first_whether_more_or_less_is_better(folder: Path) -> None:
+    for metric in ("t2v/R@1", "t2v/MnR"):
+        found, summary = compared(folder, metric)
+        table = comparison_table(list(found.values()), list(summary["method"]), "baseline", metric, 0.95)
+        assert [row.cells[0].text for row in table.rows] == ["kmedoids", "spectral", "pooling"]
+        assert table.columns[1].falling == (metric == "t2v/R@1")
+
+
+def test_many_comparisons_take_enough_flips_to_tell_a_large_difference(tmp_path: Path, write_run: WriteRun) -> None:
+    write_run(tmp_path / "baseline", method="baseline", skill=0.9, queries=60)
+    for segments in range(2, 10):  # 8 / (100 + 1) is above 0.05: no p of 100 flips would survive the correction
+        write_run(tmp_path / str(segments), segments=segments, skill=0.2, queries=60)
+    runs = read_runs(tmp_path)
+    summary = summarise(runs, resamples=100)
+    baseline = int(summary.index[summary["method"] == "baseline"][0])
+    found = compare_with(baseline, runs, summary, "t2v/R@1", 0.95, 100)
+    assert [one.verdict for one in found] == ["worse"] * 8
 
 
 def _t2v(run: Path) -> list[float]:

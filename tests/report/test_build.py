@@ -86,7 +86,7 @@ def test_a_baseline_must_be_one_setting(runs: pd.DataFrame) -> None:
 
 
 def test_a_metric_that_no_run_has(runs: pd.DataFrame) -> None:
-    with pytest.raises(ConfigError, match="no run has this metric") as caught:
+    with pytest.raises(ConfigError, match="no run of demo, test split, protocol demo-200 has this metric") as caught:
         build_page(runs, ["x"], options=Options(resamples=100, metric="t2v/R@7"))
     assert "t2v/R@1" in str(caught.value)
 
@@ -114,3 +114,13 @@ def test_post_processed_figures_have_a_table_of_their_own(runs: pd.DataFrame) ->
     assert table.columns[2].name == "R@1 (%)*"
     assert any("transductive" in note for note in table.notes)
     assert all("82.0" not in cell.text for other in section.tables[:2] for row in other.rows for cell in row.cells)
+
+
+def test_what_decides_of_median_ranks_is_no_p(tmp_path: Path, write_run: WriteRun) -> None:
+    for method in ("baseline", "pooling"):
+        write_run(tmp_path / method, method=method, queries=20)
+    captions = {}
+    for metric in ("t2v/R@1", "t2v/MdR"):
+        section = build_page(read_runs(tmp_path), ["x"], options=Options(resamples=100, metric=metric)).sections[0]
+        captions[metric] = next(each.caption for each in section.pictures if each.name == "figure-differences")
+    assert ["Holm" in caption for caption in captions.values()] == [True, False]

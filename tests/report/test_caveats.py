@@ -121,3 +121,9 @@ def test_runs_beside_others_have_too_high_latencies(two: pd.DataFrame) -> None:
 
 def test_times_that_are_not_known_do_not_overlap(two: pd.DataFrame) -> None:
     assert overlapping(two.assign(duration_s=np.nan)) == 0
+
+
+def test_weights_that_were_not_trained_have_no_seed_to_miss(two: pd.DataFrame) -> None:
+    once = two[two["seed"] == 0]
+    assert any("one seed only" in each for each in said(once))
+    assert not any("seed" in each for each in said(once.assign(selection="zero-shot", selected_on=None)))

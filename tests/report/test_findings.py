@@ -71,7 +71,7 @@ def test_sentences_hold_the_figures() -> None:
     assert "at most 10 %" in said[4]
     assert said[5] == (
         "Cheapest setting within the best one's interval: small, 2.00 GMACs a video, 50 % fewer than the best one's "
-        "4.00, at 58.0 (−2.0)."
+        "4.00, at 58.0 (−2.0). That is no test of the two: `centerclip compare` makes one, on the same queries."
     )
     assert "by 1.2 (standard deviation" in said[6]
 
@@ -100,3 +100,24 @@ def test_a_single_setting() -> None:
 def test_a_saving_of_less_than_a_hundredth_is_none() -> None:
     said = findings(table([59, 60], [3.99, 4]), Names(["a", "b"], 1, None), "t2v/R@1", [], 0.95)
     assert said[-1] == "No setting within the best one's interval is cheaper; that takes 4.00 GMACs a video."
+
+
+def test_the_winner_is_compared_with_the_baseline_only_where_there_is_another_one() -> None:
+    summary = table([50, 60], [1, 2])
+    one = Against(1, 10, 6, 14, 0.01, 0.01, "better", over_seeds=False)
+    other = Against(0, -10, -14, -6, 0.01, 0.01, "worse", over_seeds=False)
+    said: dict[tuple[int, object], str] = {
+        (best, baseline): findings(summary, Names(["a", "b"], best, baseline), "t2v/R@1", against, 0.95)[1]
+        for best, baseline, against in ((1, 0, [one]), (1, 1, [other]), (1, None, []))
+    }
+    failed = Against(1, *(math.nan,) * 5, verdict=None, over_seeds=False, why="there are no ranks")
+    said[1, "failed"] = findings(summary, Names(["a", "b"], 1, 0), "t2v/R@1", [failed], 0.95)[1]
+    assert {key[1] for key, text in said.items() if "corrected comparison" in text} == {0}
+    assert all("other test videos" in each for each in said.values())
+
+
+@pytest.mark.parametrize(("rule", "trained"), [("best", True), ("last", True), ("zero-shot", False), ("given", False)])
+def test_seeds_of_weights_from_elsewhere_are_no_trainings(rule: str, trained: bool) -> None:
+    summary = table([50, 60], [1, 2], seeds=3).assign(selection=rule)
+    said = findings(summary, Names(["a", "b"], 1, None), "t2v/R@1", [], 0.95)
+    assert any("Training again with another seed moves" in each for each in said) == trained

@@ -168,3 +168,8 @@ def test_attributes_and_columns_stay() -> None:
     assert chosen.empty
     assert list(chosen.columns) == list(runs.columns)
     assert chosen.attrs == runs.attrs
+
+
+def test_a_backslash_brings_no_warning_of_python(recwarn: pytest.WarningsRecorder) -> None:
+    assert select(RUNS, r"method == '\d'").empty
+    assert not recwarn.list

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -155,3 +156,14 @@ def test_options_that_are_lists_or_absent_make_settings(runs: pd.DataFrame) -> N
     alike = runs.assign(method="m", segments=1, after_block=1, clusters=1, option=options)
     alike = alike.drop(columns="model.optimizer.learning_rate")
     assert sorted(len(group) for group in setting_groups(alike)) == [1, 2, 3]
+
+
+def test_settings_with_the_same_hits_have_the_same_mean(tmp_path: Path, write_run: WriteRun) -> None:
+    for segments, recalls in ((2, (50.1, 49.3, 50.6)), (4, (50.2, 50.3, 49.5))):
+        for seed, recall in enumerate(recalls):
+            run = write_run(tmp_path / f"{segments}-{seed}", segments=segments, seed=seed, queries=20, ranks=False)
+            results = json.loads((run / "results.json").read_text())
+            results["metrics"]["test/t2v/R@1"] = float(np.float32(recall))  # as torchmetrics computes it
+            (run / "results.json").write_text(json.dumps(results))
+    summary = summarise(read_runs(tmp_path), resamples=100)
+    assert summary["t2v/R@1"].tolist() == [50.0, 50.0]
