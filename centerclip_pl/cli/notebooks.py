@@ -81,7 +81,7 @@ def notebooks_command(words: list[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="centerclip notebooks", allow_abbrev=False, description=_DESCRIPTION)
     parser.add_argument("runs", nargs="?", default="runs", help="a folder of runs, or wandb:ENTITY/PROJECT")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these notebooks alone")
+    parser.add_argument("--only", nargs="+", action="extend", metavar="NAME", help="these notebooks alone")
     parser.add_argument("--notebooks", default="notebooks", help="the folder of the notebooks")
     parser.add_argument("--figures", help="where the figures go; default: figures in that folder")
     parser.add_argument("--executed", help="where the executed copies go; default: executed in that folder")

@@ -11,7 +11,14 @@ from pydoc import locate
 
 from centerclip_pl.errors import CenterCLIPError
 
-_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+    "list": "a list, in brackets: [a,b]",
+}
 _UNKNOWN = re.compile(r"class_path '([\w.]+)':\s*Option '([\w.]+)' is not accepted")
 _EXPECTED = re.compile(r"Expected an? (?:typing\.)?(<class '[\w.]+'>|Literal\[[^\]]*\])")
 _KEY = re.compile(r'Parser key "([\w.]+)"')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import Namespace
 
 from centerclip_pl.errors import ConfigError
@@ -78,4 +79,4 @@ def _switched_off(words: Sequence[str]) -> bool:
         name, equals, value = str(word).partition("=")
         if name in _ON_TEST:
             given = value if equals else str(following)
-    return given.lower() == "false"
+    return yaml.safe_load(given) is False  # as the parser reads it: also no, off

@@ -58,7 +58,11 @@ def best_in_words(summary: pd.DataFrame, value: str = "t2v/R@1") -> str:
             second = best_place(others, value)
             lead = abs(float(numbers(summary, value)[best] - numbers(others, value)[second]))
             second_name = [name for place, name in enumerate(names) if place != best][second]
-            text += f" It leads {second_name} by {format_value(value, lead)}."
+            by = format_value(value, lead)
+            if lead == 0:
+                text += f" {second_name} has the same."
+            else:
+                text += f" It leads {second_name} by {'less than 0.05' if float(by) == 0 else by}."
         text += " It was picked by the figures shown here, so that some of its lead is luck."
     return text
 

@@ -20,7 +20,7 @@ _ANGLES = np.deg2rad([20, 160, -20, -160, 90, -90, 50, 130, -50, -130])
 _DISTANCES = (6.0, 11.0, 18.0, 28.0, 42.0)
 _LEADER = 14.0
 """Points of distance from which on a thin line leads to the point."""
-_AIR = 1.0
+_AIR = 2.0
 """Pixels around a label that stay free."""
 
 
@@ -42,7 +42,8 @@ def place_labels(
 ) -> list[str]:
     """Writes each label at the first free place near its point; the figure's layout is final afterwards.
 
-    Places are tried from near to far, with measured boxes; so, unlike with forces, no two labels overlap.
+    Places are tried from near to far, with measured boxes; so, unlike with forces, no two labels overlap. A label that
+    is nearer to another point than to its own is not written there without a line to its own.
 
     Args:
         axes: with all else drawn.
@@ -60,10 +61,11 @@ def place_labels(
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     inside = axes.get_window_extent(renderer)
     blocked = axes.transData.transform(obstacles) if len(obstacles) else np.empty((0, 2))
+    marks = axes.transData.transform(points) if len(points) else np.empty((0, 2))
     legend = axes.get_legend()
     taken = [] if legend is None else [legend.get_window_extent(renderer)]
     left_out = []
-    for point, label in zip(points, labels, strict=True):
+    for place, (point, label) in enumerate(zip(points, labels, strict=True)):
         if not label:
             continue
         text = axes.annotate(
@@ -76,13 +78,22 @@ def place_labels(
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
         )
         text.set_gid("label")
-        if not _settle(text, inside, blocked, taken, renderer):
+        others = np.delete(marks, place, axis=0)
+        if not _settle(text, inside, blocked, taken, marks[place], others, renderer):
             text.remove()
             left_out.append(label)
     return left_out
 
 
-def _settle(text: Annotation, inside: Bbox, blocked: np.ndarray, taken: list[Bbox], renderer: object) -> bool:
+def _settle(
+    text: Annotation,
+    inside: Bbox,
+    blocked: np.ndarray,
+    taken: list[Bbox],
+    own: np.ndarray,
+    others: np.ndarray,
+    renderer: object,
+) -> bool:
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -106,8 +117,24 @@ def _settle(text: Annotation, inside: Bbox, blocked: np.ndarray, taken: list[Bbo
             )
             if covered.any():
                 continue
+            if distance < _LEADER and (_away(box, others) < _away(box, own[None])[0]).any():
+                continue
+            if distance >= _LEADER:  # its line and the other labels do not cross
+                middle = np.array([(box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2])
+                line = along(np.stack([own, middle]), 50)
+                ticks = [Bbox.from_extents(x, y, x, y) for x, y in line[_away(box, line) > 0]]
+                if any(tick.overlaps(other) for tick in ticks for other in taken):
+                    continue
+                taken += ticks
             if distance < _LEADER and text.arrow_patch is not None:
                 text.arrow_patch.set_visible(False)
             taken.append(box)
             return True
     return False
+
+
+def _away(box: Bbox, points: np.ndarray) -> np.ndarray:
+    """How far each of the points ``[N, 2]`` is from the box."""
+    below, above = np.array([box.x0, box.y0]) - points, points - np.array([box.x1, box.y1])
+    distance: np.ndarray = np.linalg.norm(np.maximum(np.maximum(below, above), 0), axis=1)
+    return distance

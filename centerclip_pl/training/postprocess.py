@@ -60,7 +60,7 @@ class PostProcessing(Callback):
       figures of that direction.
 
     The module has ``test_metrics`` (`RetrievalMetrics`), ``similarity_head`` and ``logit_scale``, the datamodule is a
-    :class:`BankData`. All scores of the test are held in memory at once: 4 bytes a pair of text and video, and 24 more
+    :class:`BankData`. All scores of the test are held in memory at once: 4 bytes a pair of text and video, and 34 more
     while they are revised. Every process does this alike; the bank is shared out among them.
 
     Args:
@@ -157,11 +157,10 @@ class PostProcessing(Callback):
 
     def _dual_softmax(self, table: ScoreTable) -> RankTable:
         self.parameters["dual_softmax"] = {"temperature": self.temperature}
-        return _ranked(
-            table,
-            dual_softmax(table.scores, temperature=self.temperature),
-            dual_softmax(_of_queries(table), temperature=self.temperature),
-        )
+        # One direction after the other, so that one revised matrix is in memory at a time.
+        t2v = _t2v_ranks(table, dual_softmax(table.scores, temperature=self.temperature))
+        v2t = _v2t_ranks(table, dual_softmax(_of_queries(table), temperature=self.temperature))
+        return _rank_table(table, t2v, v2t)
 
     def _qb_norm(self, trainer: Trainer, module: LightningModule, table: ScoreTable) -> RankTable:
         data = cast(BankData, cast(Any, trainer).datamodule)
@@ -170,7 +169,7 @@ class PostProcessing(Callback):
         captions = train["caption"].tolist()
         captions = [captions[row] for row in sample_bank(len(captions), self.bank_size, self.seed)]
         texts = caption_bank(trainer, module, captions, data.tokenizer, len(table.video_ids), beta)
-        t2v = qb_norm(table.scores, texts.bank, beta=beta)
+        t2v = _t2v_ranks(table, qb_norm(table.scores, texts.bank, beta=beta))
         v2t, videos = None, 0
         if self.video_bank:
             assert self._clips is not None
@@ -178,7 +177,7 @@ class PostProcessing(Callback):
             ids = [ids[row] for row in sample_bank(len(ids), self.bank_size, self.seed)]
             clips = self._clips(data, ids[trainer.global_rank :: trainer.world_size])
             bank, videos = video_bank(trainer, module, clips, len(table.text_ids), beta)
-            v2t = qb_norm(_of_queries(table), bank, beta=beta)
+            v2t = _v2t_ranks(table, qb_norm(_of_queries(table), bank, beta=beta))
         self.parameters["qb_norm"] = {
             "beta": self.beta,
             "k": ACTIVE,
@@ -187,7 +186,7 @@ class PostProcessing(Callback):
             "bank_videos": videos,
             "seed": self.seed,
         }
-        return _ranked(table, t2v, v2t)
+        return _rank_table(table, t2v, v2t)
 
     def _training_table(self, data: BankData) -> pd.DataFrame:
         tables = data.published()
@@ -204,12 +203,19 @@ def _of_queries(table: ScoreTable) -> Tensor:
     return table.scores[:, table.video_of_text.unique()].mT
 
 
-def _ranked(table: ScoreTable, t2v: Tensor, v2t: Tensor | None) -> RankTable:
-    """Revised scores ``[Q, V]`` and ``[M, Q]`` -> ranks."""
-    owners, own = table.video_of_text.unique(return_inverse=True)
-    t2v_ranks = ranks_from_matrix(t2v, table.video_of_text).t2v
+def _t2v_ranks(table: ScoreTable, revised: Tensor) -> Tensor:
+    """Revised scores ``[Q, V]`` -> ranks ``[Q]``."""
+    return ranks_from_matrix(revised, table.video_of_text).t2v
+
+
+def _v2t_ranks(table: ScoreTable, revised: Tensor) -> Tensor:
+    """Revised scores ``[M, Q]`` -> ranks ``[M]``; a video's texts count with the best of their scores."""
+    return ranks_from_matrix(revised.mT, table.video_of_text.unique(return_inverse=True)[1]).v2t
+
+
+def _rank_table(table: ScoreTable, t2v: Tensor, v2t: Tensor | None) -> RankTable:
+    """Ranks with their ids; NaN for a direction that was not wanted."""
+    owners = table.video_of_text.unique()
     if v2t is None:
-        v2t_ranks = torch.full((len(owners),), float("nan"), dtype=torch.float64)
-    else:
-        v2t_ranks = ranks_from_matrix(v2t.mT, own).v2t
-    return RankTable(table.text_ids, t2v_ranks, table.video_ids[owners], v2t_ranks)
+        v2t = torch.full((len(owners),), float("nan"), dtype=torch.float64)
+    return RankTable(table.text_ids, t2v, table.video_ids[owners], v2t)

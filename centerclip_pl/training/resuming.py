@@ -51,7 +51,9 @@ class MovedCheckpoints(Callback):
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if trainer.state.fn != "fit":  # a test has a folder of its own, and leaves the checkpoint's where it is
+        # A test has a folder of its own, and leaves the checkpoint's where it is; but for one that follows a training.
+        path = trainer.ckpt_path
+        if trainer.state.fn != "fit" and (path is None or Path(path).absolute().parent != self.dirpath):
             return
         # Before Lightning gives the callbacks their states, of which it drops some if the folder differs.
         for state in checkpoint.get("callbacks", {}).values():

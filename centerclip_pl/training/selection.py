@@ -51,8 +51,8 @@ def read_selection(trainer: Trainer, selected_on: str | None = None) -> Selectio
 
     Args:
         trainer: the trainer.
-        selected_on: the split whose metric chose; by default the first part of the monitored name (``val/t2v/R@1``).
-            To be given where the validation loader serves the test split.
+        selected_on: the split whose metric chose, where the file does not say by what rule; by default the first part
+            of the monitored name (``val/t2v/R@1``). To be given where the validation loader serves the test split.
     """
     path = trainer.ckpt_path
     if path is None:
@@ -69,7 +69,10 @@ def read_selection(trainer: Trainer, selected_on: str | None = None) -> Selectio
     # The loops and the callbacks' state are wanted, not the weights: mapping the file leaves those on the disk.
     content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     chosen = _choice(content.get("callbacks", {}), trainer, Path(path))
-    is_last = chosen is None and Path(path).name == LAST_NAME and recorded_rule(content) == "last"
+    recorded = recorded_rule(content)
+    is_last = chosen is None and Path(path).name == LAST_NAME and recorded == "last"
+    if recorded is not None:  # how the run was trained, whatever the options of this test are
+        selected_on = "test" if recorded == "test" else None
     monitor = None if chosen is None else chosen["monitor"]
     score = None if chosen is None else chosen["current_score"]
     return Selection(

@@ -86,6 +86,8 @@ def test_what_the_runs_lack_is_no_failure_unless_they_lack_everything(
     assert capsys.readouterr().out.splitlines()[-1] == "executed copies in e, figures in f"
     with pytest.raises(CenterCLIPError, match="none of the 1 notebooks"):
         notebooks_command([*words, "--only", "b"])
+    notebooks_command([*words, "--only", "b", "--only", "a"])
+    assert [line[:2] for line in capsys.readouterr().out.splitlines()[-3:-1]] == ["b:", "a:"]
 
 
 def test_mistakes_come_before_any_kernel(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

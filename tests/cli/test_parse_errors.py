@@ -33,6 +33,10 @@ REPOSITORY = Path(__file__).parents[2]
             "train --method=baseline --model.reduction.p=1",
             "--model.reduction.p=1 has nothing to belong to: --model.reduction is null\n",
         ),
+        (
+            "train --postprocess.methods=dual_softmax",
+            "--postprocess.methods=dual_softmax: must be a list, in brackets: [a,b]\n",
+        ),
         ("train --select=best", "--select=best: must be one of val, test, last\n"),
         ("train --dataset demo --data.rot=x", "Demo has no option --data.rot\n  -> did you mean --data.root?"),
         ("train --dataset demo --data.batch_size=many", "--data.batch_size=many: must be a whole number\n"),

@@ -126,6 +126,7 @@ def test_a_resumed_run_keeps_its_rule(train: Train, capsys: pytest.CaptureFixtur
         (["--select=last", "--data.select_on_test=true"], "select=last and data.select_on_test=true contradict"),
         (["--select=test", "--data.select_on_test=false"], "select=test and data.select_on_test=false contradict"),
         (["--select=test", "--data.select_on_test", "False"], "select=test and data.select_on_test=false contradict"),
+        (["--select=test", "--data.select_on_test=no"], "select=test and data.select_on_test=false contradict"),
         (["--trainer.limit_val_batches=0"], "limit_val_batches is 0.*\n.*--select=last"),
     ],
 )

@@ -36,6 +36,12 @@ def test_the_best_in_words(grid: pd.DataFrame) -> None:
     text = best_in_words(grid)
     assert "of 6 settings: **kmedoids 4×48, block 2**, 58.8 ± 1.5 (3 seeds; 95\N{NO-BREAK SPACE}% interval" in text
     assert "leads kmedoids 4×32, block 2 by 1.6" in text
+    close = [58.8 if place == 4 else 58.79 if place == 0 else 50.0 for place in range(6)]
+    assert "by less than 0.05." in best_in_words(grid.assign(**{"t2v/R@1": close}))
+    equal = [58.8 if place in (0, 4) else 50.0 for place in range(6)]
+    text = best_in_words(grid.assign(**{"t2v/R@1": equal}))
+    assert "has the same." in text
+    assert "leads" not in text
     one = grid.assign(**{"n_seeds": 1, "t2v/R@1 std": np.nan, "t2v/R@1 low": np.nan})
     assert figure_in_words(one, 0, "t2v/R@1") == "53.6 (one seed)"
 

@@ -8,7 +8,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from transformers import CLIPConfig
 
 from centerclip_pl import TextVideoRetrieval
 from centerclip_pl.errors import ConfigError, DataError
+from centerclip_pl.training import postprocess
 from centerclip_pl.training.callbacks import ResultsWriter
 from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.query_bank import sample_bank
@@ -263,6 +265,25 @@ def test_figures_and_ranks_are_those_of_the_formulas(tmp_path: Path, head: str, 
             "seed": 3,
         },
     }
+
+
+def test_one_revised_matrix_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def watched(revise: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(*arguments: Any, **options: Any) -> Tensor:
+            assert not any(earlier() is not None for earlier in alive)
+            revised = revise(*arguments, **options).clone()
+            alive.append(weakref.ref(revised))
+            return revised
+
+        return call
+
+    for name in ("dual_softmax", "qb_norm"):
+        monkeypatch.setattr(postprocess, name, watched(getattr(postprocess, name)))
+    after = PostProcessing(["dual_softmax", "qb_norm"], video_bank=True, clips=clips)
+    run_test(make(), tmp_path, after)
+    assert len(alive) == 4
 
 
 def test_what_is_written_and_logged(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, Sa
 
 def trainer(**facts: Any) -> Any:
     return SimpleNamespace(
-        **{"state": SimpleNamespace(fn="fit"), "is_global_zero": True, "sanity_checking": False, "global_step": 7}
+        **{
+            "ckpt_path": None,
+            "state": SimpleNamespace(fn="fit"),
+            "is_global_zero": True,
+            "sanity_checking": False,
+            "global_step": 7,
+        }
         | facts
     )
 
@@ -52,9 +58,17 @@ def test_remembered_paths_become_those_of_the_present_folder(tmp_path: Path) -> 
     assert checkpoint["callbacks"]["Other"] == {"count": 1}
 
 
+def test_the_test_behind_a_training_knows_the_best_of_a_moved_folder(tmp_path: Path) -> None:
+    state = {"dirpath": "/old", "best_model_path": "/old/best.ckpt", "kth_best_model_path": "", "last_model_path": ""}
+    checkpoint = {"callbacks": {"ModelCheckpoint{}": {**state, "best_k_models": {}}}}
+    testing = trainer(state=SimpleNamespace(fn="test"), ckpt_path=str(tmp_path / "best.ckpt"))
+    MovedCheckpoints(str(tmp_path)).on_load_checkpoint(testing, None, checkpoint)
+    assert checkpoint["callbacks"]["ModelCheckpoint{}"]["best_model_path"] == str(tmp_path / "best.ckpt")
+
+
 def test_a_test_leaves_remembered_paths_alone(tmp_path: Path) -> None:
     checkpoint = {"callbacks": {"ModelCheckpoint{}": {"dirpath": "/old", "best_model_path": "/old/best.ckpt"}}}
-    testing = trainer(state=SimpleNamespace(fn="test"))
+    testing = trainer(state=SimpleNamespace(fn="test"), ckpt_path="/old/best.ckpt")
     MovedCheckpoints(str(tmp_path)).on_load_checkpoint(testing, None, checkpoint)  # type: ignore[arg-type]
     assert checkpoint["callbacks"]["ModelCheckpoint{}"]["best_model_path"] == "/old/best.ckpt"
 
