@@ -26,7 +26,7 @@ def cost_command(words: list[str]) -> None:
 
     Raises:
         DataError: there are no runs, or results.json cannot be read.
-        CheckpointError: a run has no weights any more; those before it have been measured.
+        CheckpointError: a run has no weights any more; none has been measured then.
     """
     options = _parser().parse_args(words)
     if options.repetitions < 1:
@@ -34,8 +34,9 @@ def cost_command(words: list[str]) -> None:
     from centerclip_pl.runs.local import find_local
 
     folders: list[Path] = []
+    seen: set[Path] = set()  # a run that two of the sources have is measured once
     for source in options.runs:
-        found = find_local(Path(source))
+        found = find_local(Path(source), seen)
         if found.bad:
             raise DataError(found.bad[0], "mend the file, or test the run again")
         folders += [Path(run.name) for run in found.runs]
@@ -71,6 +72,8 @@ def measure(folder: Path, checkpoint: Path, repetitions: int) -> Cost:
     with tempfile.TemporaryDirectory(prefix="centerclip-cost-") as elsewhere:
         words = ["test", "--config", str(folder / "config.yaml"), f"--ckpt_path={checkpoint}", f"--run_dir={elsewhere}"]
         quiet = ["--verbose=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false"]
+        # Nothing else may run meanwhile: processes that decode would go on with the next batches.
+        quiet += ["--data.num_workers=0", "--postprocess.methods=[]"]
         cli = _silently(run, [*words, *quiet, "--trainer.limit_test_batches=1"])
         batch = next(iter(cli.trainer.test_dataloaders))
         frames, mask = batch["frames"][:1], torch.ones_like(batch["frame_mask"][:1])

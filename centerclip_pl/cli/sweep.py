@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", help="in place of the one that the file names")
     parser.add_argument("--offline", action="store_true", help="run the search here, without W&B")
     parser.add_argument("--online", action="store_true", help="in W&B; an error where there is no key")
-    parser.add_argument("--project", default="centerclip_pl", help="of W&B")
-    parser.add_argument("--entity", help="of W&B: a user or a team")
+    parser.add_argument("--project", help="of W&B; default: the file's, or centerclip_pl")
+    parser.add_argument("--entity", help="of W&B: a user or a team; default: the file's, or your own")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time on this machine, or in the array")
     parser.add_argument("--count", type=int, help="how many runs; random and bayes need it, a grid ends by itself")
     parser.add_argument("--seed", type=int, default=0, help="of random choices of the search")
@@ -126,9 +126,21 @@ def _check_values(sweep: Sweep) -> None:
         try:
             check_words(fit_words(words) if command == "train" else [command, *words])
         except ConfigError as error:
+            _own_option(error.problem)
             varied = " ".join(f"{name}={parameters[name]}" for name in sweep.varied if name in parameters)
             with_these = f" (with {varied})" if varied else ""
             raise ConfigError(f"sweep {sweep.name}: {error.problem}{with_these}", error.next_step) from error
+
+
+def _own_option(problem: str) -> None:
+    # An option that no run has may be one of the sweep's own, misspelt.
+    from difflib import get_close_matches
+
+    _, unknown, words = problem.partition("unrecognized arguments: ")
+    name = words.split()[0].partition("=")[0] if unknown and words else ""
+    own = [word for action in _parser()._actions for word in action.option_strings]
+    if name.startswith("--") and (near := get_close_matches(name, own, n=1, cutoff=0.75)):
+        raise ConfigError(f"there is no option {name}", f"did you mean {near[0]}?")
 
 
 def _print_plan(sweep: Sweep, count: int | None) -> None:
@@ -153,7 +165,9 @@ def _folder(sweep: Sweep, options: Any) -> SweepFolder:
 def _here(sweep: Sweep, options: Any) -> None:
     from centerclip_pl.sweeps.process import LOG_FILE
     from centerclip_pl.sweeps.running import SweepInterrupted, SweepRunner
+    from centerclip_pl.sweeps.search import total_runs
 
+    total_runs(sweep, options.count)  # before a folder is made
     folder = _folder(sweep, options)
     runner = SweepRunner(
         sweep,
@@ -163,8 +177,7 @@ def _here(sweep: Sweep, options: Any) -> None:
         seed=options.seed,
         say=lambda line: print(line, flush=True),
     )
-    number = "" if runner.total is None else f"{runner.total} runs, "
-    print(f"sweep {sweep.name}: {number}{options.jobs} at a time, in {folder.path}", flush=True)
+    print(f"sweep {sweep.name}: {runner.total} runs, {options.jobs} at a time, in {folder.path}", flush=True)
     try:
         outcome = runner.run()
     except SweepInterrupted:
@@ -196,11 +209,11 @@ def _on_slurm(sweep: Sweep, options: Any) -> None:
     settings = cluster.parse_settings(options.slurm)
     if options.dry_run:
         path = Path(options.folder or Path("runs", "sweeps", sweep.dataset or "any", sweep.name))
-        from centerclip_pl.sweeps.search import grid_size
-
-        runs = options.count or grid_size(sweep) or 0
-        print(cluster.batch_file(path, settings, runs, options.jobs))
+        runs = cluster.number_of_runs(sweep, options.count)
+        print(cluster.batch_file(path.absolute(), settings, runs, options.jobs))
         return
+    cluster.check_slurm()  # before the runs are written down
+    cluster.number_of_runs(sweep, options.count)
     folder = _folder(sweep, options)
     trials = cluster.plan(sweep, folder, options.count, options.seed)
     if not trials:
@@ -236,7 +249,8 @@ def _online(sweep: Sweep, options: Any) -> None:
     refused = _only_offline(options)
     if refused:
         raise ConfigError(f"{refused} has no meaning for a sweep in W&B", "add --offline, or leave it out")
-    sweep_id = online.create(sweep, options.project, options.entity)
+    project = options.project or sweep.config.get("project") or "centerclip_pl"
+    sweep_id = online.create(sweep, project, options.entity or sweep.config.get("entity"))
     print(f"on other machines, in this repository's folder: wandb agent {sweep_id}", flush=True)
     status = online.work(sweep_id, options.count)
     if status:
@@ -244,5 +258,9 @@ def _online(sweep: Sweep, options: Any) -> None:
 
 
 def _only_offline(options: Any) -> str | None:
-    given: Sequence[tuple[str, bool]] = (("--jobs", options.jobs != 1), ("--folder", options.folder is not None))
+    given: Sequence[tuple[str, bool]] = (
+        ("--jobs", options.jobs != 1),
+        ("--folder", options.folder is not None),
+        ("--seed", options.seed != 0),
+    )
     return next((name for name, there in given if there), None)

@@ -132,11 +132,21 @@ def failure(trial: Trial, status: int) -> str:
     """Why a run ended with ``status``, in a line: what it said itself, where it said it as an error."""
     by_itself = f"ended with status {status}" if status >= 0 else f"was killed by {signal.Signals(-status).name}"
     lines = _tail(trial.folder / LOG_FILE)
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    errors = [place for place, line in enumerate(lines) if line.startswith("error: ")]
     if errors:
-        return errors[-1].strip()
+        said = lines[errors[-1]].removeprefix("error: ").strip()
+        hint = "".join(lines[errors[-1] + 1 : errors[-1] + 2]).strip()
+        return f"{said} {hint}" if hint.startswith("-> ") else said
     raised = [line for line in lines if line and not line[0].isspace() and "Error" in line.partition(":")[0]]
     return f"{by_itself}: {raised[-1].strip()}" if raised else by_itself
+
+
+def blames_checkpoint(trial: Trial, status: int) -> bool:
+    """Whether a run that went on from ``last.ckpt`` says that this file is what it failed of.
+
+    A full disk, too little memory or a signal is nothing that beginning anew would mend, and costs what was trained.
+    """
+    return status > 0 and "last.ckpt" in failure(trial, status)
 
 
 def _head(log: IO[bytes], trial: Trial, words: Sequence[str]) -> None:

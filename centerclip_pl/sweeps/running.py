@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,7 @@ from centerclip_pl.sweeps.sweep_file import Sweep
 from centerclip_pl.sweeps.trials import SweepFolder, Trial, current_state
 
 _HOPELESS = 3
+_DEVICES = Path("/dev")
 
 
 class SweepInterrupted(Exception):
@@ -72,7 +74,7 @@ class SweepRunner:
         self.sweep, self.folder = sweep, folder
         self.jobs, self.seed, self.say, self.patience, self.poll = jobs, seed, say, patience, poll
         self.program = program
-        self.total = _total(sweep, count)
+        self.total = search.total_runs(sweep, count)
         self._trials: dict[int, Trial] = {}
         self._queue: list[Trial] = []
         self._running: list[TrialProcess] = []
@@ -109,10 +111,12 @@ class SweepRunner:
                 continue
             lock.close()
             found = current_state(trial)
+            if found.state != trial.state:
+                found = found.saved()
             self._trials[trial.index] = found
             if found.state in ("finished", "stopped"):
                 self._outcome.done_before += 1
-            else:
+            elif found.index < self.total:  # an earlier call may have had a larger --count
                 self._queue.append(found)
         if self._outcome.done_before:
             self.say(f"{self._outcome.done_before} runs are done already, in {self.folder.path}")
@@ -127,7 +131,7 @@ class SweepRunner:
         return True
 
     def _propose(self) -> Trial | None:
-        if self._exhausted or (self.total is not None and len(self._trials) >= self.total):
+        if self._exhausted or len(self._trials) >= self.total:
             return None
         trials = [self._trials[index] for index in sorted(self._trials)]
         parameters = search.next_parameters(self.sweep, trials, self.seed)
@@ -172,11 +176,11 @@ class SweepRunner:
             self._note(found.saved(), one.seconds)
         elif one.stopping:
             self._note(found.saved(state="stopped"), one.seconds)
-        elif one.resumed:
-            # What it went on from may be what is wrong with it; the figures of the first epochs come again.
+        elif one.resumed and process.blames_checkpoint(found, status):
+            # The figures of the first epochs come again. The checkpoints go last: until then a new call finds them.
             self.say(f"{self._name(found)}: could not go on ({process.failure(found, status)}); starting it anew")
-            shutil.rmtree(found.folder / "checkpoints", ignore_errors=True)
             (found.folder / "metrics.csv").unlink(missing_ok=True)
+            shutil.rmtree(found.folder / "checkpoints", ignore_errors=True)
             self._queue.insert(0, found)
             self._trials[found.index] = found.saved(state="left")
         else:
@@ -187,12 +191,24 @@ class SweepRunner:
         lists = {"finished": self._outcome.finished, "stopped": self._outcome.stopped, "failed": self._outcome.failed}
         lists[trial.state].append(trial)
         self.say(f"{self._name(trial)}: {_result(self.sweep, trial)}" + (f", {seconds:.0f} s" if seconds else ""))
+        self._check_metric(trial)
         done = self._outcome
         if len(done.failed) == _HOPELESS and not (done.finished or done.stopped or done.done_before):
             raise ConfigError(
                 f"the first {_HOPELESS} runs failed, so the rest was not begun: {trial.reason}",
-                f"see {trial.folder / process.LOG_FILE}; the same command goes on when the reason is gone",
+                f"{trial.folder / process.LOG_FILE} says more; the same command goes on when the reason is gone",
             )
+
+    def _check_metric(self, trial: Trial) -> None:
+        goes_by_it = self.sweep.method == "bayes" or "early_terminate" in self.sweep.config
+        if trial.state != "finished" or not goes_by_it or trial.history(str(self.sweep.metric)):
+            return
+        logged = trial.logged()
+        near = get_close_matches(str(self.sweep.metric), logged, n=1)
+        raise ConfigError(
+            f"the search goes by {self.sweep.metric}, which {trial.folder / 'metrics.csv'} does not have",
+            (f"did you mean {near[0]}? " if near else "") + f"logged are {', '.join(logged)}",
+        )
 
     def _stop_early(self) -> None:
         if "early_terminate" not in self.sweep.config or time.monotonic() - self._looked < 10 * self.poll:
@@ -210,13 +226,14 @@ class SweepRunner:
                 one.process.send_signal(signal.SIGTERM)
         for one in self._running:
             one.end(self.patience)
-            current_state(one.trial).saved()
+            with suppress(OSError):  # a full disk: the folder says how far the run is, and the others must end
+                current_state(one.trial).saved()
         self._running.clear()
         for _, lock in self._elsewhere:
             lock.close()
 
     def _name(self, trial: Trial) -> str:
-        number = f"{trial.index + 1}" + ("" if self.total is None else f"/{self.total}")
+        number = f"{trial.index + 1}/{self.total}"
         return f"[{number}] {trial.describe(self.sweep.varied)}"
 
     @contextmanager
@@ -256,17 +273,9 @@ def trial_environment(given: Mapping[str, str], jobs: int, slot: int) -> dict[st
 def _gpus(environment: Mapping[str, str]) -> Sequence[str]:
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [name for name in visible.split(",") if name]
-    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-
-
-def _total(sweep: Sweep, count: int | None) -> int | None:
-    size = search.grid_size(sweep)
-    if size is None and count is None:
-        raise ConfigError(
-            f"the search of {sweep.name} is {sweep.method}, which never ends by itself", "say how many runs: --count=20"
-        )
-    return count if size is None else size if count is None else min(size, count)
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    # CUDA counts those that it sees from 0, whatever they are called: a container may have nvidia2 and nvidia3 alone.
+    return [str(number) for number, _ in enumerate(_DEVICES.glob("nvidia[0-9]*"))]
 
 
 def _result(sweep: Sweep, trial: Trial) -> str:

@@ -34,6 +34,20 @@ def grid_size(sweep: Sweep) -> int | None:
     return size
 
 
+def total_runs(sweep: Sweep, count: int | None) -> int:
+    """How many runs a sweep has: ``count``, and no more than a grid has.
+
+    Raises:
+        ConfigError: the search has no end, and no ``count`` was given.
+    """
+    sizes = [number for number in (grid_size(sweep), count) if number is not None]
+    if not sizes:
+        raise ConfigError(
+            f"the search of {sweep.name} is {sweep.method}, which never ends by itself", "say how many runs: --count=20"
+        )
+    return min(sizes)
+
+
 def next_parameters(sweep: Sweep, trials: Sequence[Trial], seed: int = 0) -> dict[str, Any] | None:
     """The parameters of the next run; None where a grid has no other.
 

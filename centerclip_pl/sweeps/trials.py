@@ -57,6 +57,14 @@ class Trial:
         """The values of a metric so far, in the order in which they were logged."""
         return _column(self.folder / "metrics.csv", metric)
 
+    def logged(self) -> list[str]:
+        """The names of the metrics that the run logged, without those of its steps."""
+        try:
+            names = pd.read_csv(self.folder / "metrics.csv", nrows=0).columns
+        except (OSError, ValueError):
+            return []
+        return [str(name) for name in names if str(name).startswith(("val/", "test/"))]
+
     def describe(self, names: Iterable[str]) -> str:
         """``"segments=4 clusters=48"``: some parameters by the last part of their names."""
         return " ".join(

@@ -16,7 +16,9 @@ SUMMARY_KEY = "results"
 
 
 def keep_results(run: wandb.Run, results: Results, ranks: str | Path) -> None:
-    """Puts the results into the summary of a W&B run, and the ranks among its files; offline, ``wandb sync`` sends them.
+    """Puts the results into the summary of a W&B run, and the ranks among its files.
+
+    Of an offline run, ``wandb sync`` sends both.
 
     Args:
         run: of W&B, online or offline.

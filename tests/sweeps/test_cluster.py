@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,43 @@ def test_a_task_does_its_run_and_leaves_the_others(
     assert [trial.state for trial in folder.trials()] == ["left", "finished", "left"]
     assert cluster.run_trial(str(folder.path), 1) == "finished"  # a requeued task
     assert (folder.path / "diary.txt").read_text() == "begin 0001\ndone 0001\n"
+
+
+def test_a_task_that_slurm_ends_goes_on_when_it_is_queued_again(
+    make_sweep: Any, folder: SweepFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process.start, "__defaults__", (0, (sys.executable, "-S", str(FAKE))))
+    monkeypatch.setenv("SLURM_NTASKS", "1")  # Lightning would not start a process for each of two GPUs
+    begun: list[process.TrialProcess] = []
+    sweep = make_sweep({"quality": {"value": 1}, "epochs": {"value": 2}})
+    folder.claim(sweep)
+    cluster.plan(sweep, folder, count=None, seed=0)
+    monkeypatch.chdir(tmp_path)
+    task = pickle.loads(pickle.dumps(cluster.TrialTask()))
+    monkeypatch.chdir("/")
+    given: list[dict[str, str]] = []
+    start = process.start
+
+    def waits(trial: Any, words: Any, lock: Any, environment: dict[str, str], *more: Any) -> process.TrialProcess:
+        given.append(environment)
+        running = start(trial, [*words, "--seconds=30"] if not begun else words, lock, environment, *more)
+        begun.append(running)
+        if len(begun) == 1:  # as submitit's handler of the signal does, before the task waits for its run
+            task._running = running
+            again = task.checkpoint(str(folder.path), 0)
+            assert again.function is task
+            assert again.args == (str(folder.path), 0)
+            assert running.process.poll() is not None
+            raise TimeoutError
+        return running
+
+    monkeypatch.setattr(process, "start", waits)
+    with pytest.raises(TimeoutError):
+        task(str(folder.path), 0)
+    assert Path.cwd() == tmp_path
+    begun[0].process.wait()
+    assert task(str(folder.path), 0) == "finished"
+    assert all("SLURM_NTASKS" not in environment for environment in given)
 
 
 def test_a_task_whose_run_fails_fails(make_sweep: Any, folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:

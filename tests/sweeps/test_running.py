@@ -59,7 +59,7 @@ def test_a_failed_run_says_why_and_is_tried_again(make_sweep: Any, make_runner: 
     sweep = make_sweep({"fails": {"values": [False, True]}, "epochs": {"value": 1}})
     runner = make_runner(sweep)
     outcome = runner.run()
-    assert [trial.reason for trial in outcome.failed] == ["this cannot work"]
+    assert [trial.reason for trial in outcome.failed] == ["this cannot work -> do something else"]
     assert runner.said[-1].startswith("[2/2] fails=True: failed: this cannot work")
     again = make_runner(sweep).run()
     assert (again.done_before, len(again.failed)) == (1, 1)
@@ -91,6 +91,51 @@ def test_what_cannot_go_on_from_its_checkpoint_starts_anew(make_sweep: Any, make
     assert len(outcome.finished) == 3
     assert any("could not go on (last.ckpt: is cut off); starting it anew" in line for line in runner.said)
     assert runner.folder.trials()[0].history("val/t2v/R@1") == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("how", ["fails", "dies"])
+def test_what_fails_of_something_else_keeps_its_checkpoint(make_sweep: Any, make_runner: Any, how: str) -> None:
+    runner = make_runner(make_sweep({how: {"value": True}, "epochs": {"value": 3}}))
+    trial = runner.folder.add(0, {"epochs": 3, how: True})
+    (trial.folder / "checkpoints").mkdir()
+    (trial.folder / "checkpoints" / "last.ckpt").write_text("2")
+    outcome = runner.run()
+    assert [one.attempts for one in outcome.failed] == [1]  # and the next call goes on from there
+    assert (trial.folder / "checkpoints" / "last.ckpt").read_text() == "2"
+
+
+def test_a_smaller_count_leaves_the_runs_beyond_it(make_sweep: Any, make_runner: Any, diary: Any) -> None:
+    sweep = make_sweep({**GRID, "epochs": {"value": 1}})
+    runner = make_runner(sweep, count=1)
+    for index in range(3):
+        runner.folder.add(index, {"quality": index + 1, "epochs": 1})
+    assert len(runner.run().finished) == 1
+    assert events(diary(), "begin") == {"0000": 1}
+
+
+def test_on_a_full_disk_all_runs_are_ended(make_sweep: Any, make_runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = make_runner(make_sweep({**GRID, "seconds": {"value": 30}}), jobs=2)
+    assert runner._start_what_fits()
+    processes = [one.process for one in runner._running]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("centerclip_pl.sweeps.trials.Trial.saved", full)
+    runner._end_all()
+    assert len(processes) == 2
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_a_search_by_a_metric_that_no_run_has_ends_after_the_first(
+    make_sweep: Any, make_runner: Any, diary: Any
+) -> None:
+    metric = {"name": "val/t2v/R1", "goal": "maximize"}
+    sweep = make_sweep({"quality": {"min": 0.0, "max": 1.0}, "epochs": {"value": 1}}, method="bayes", metric=metric)
+    with pytest.raises(ConfigError, match=r"(?s)goes by val/t2v/R1, which .*did you mean val/t2v/R@1\?") as error:
+        make_runner(sweep, count=5).run()
+    assert "metrics.csv" in str(error.value)
+    assert len(events(diary(), "begin")) == 1
 
 
 def test_random_search_ends_at_its_count(make_sweep: Any, make_runner: Any, diary: Any) -> None:
@@ -170,7 +215,7 @@ except SweepInterrupted:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "calls"), [(signal.SIGKILL, 6), (signal.SIGTERM, 4), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("number", "calls"), [(signal.SIGKILL, 4), (signal.SIGTERM, 2), (signal.SIGINT, 1)])
 def test_a_sweep_that_is_killed_at_random_moments_loses_nothing(
     write_sweep: Any, tmp_path: Path, diary: Any, number: int, calls: int
 ) -> None:
@@ -227,3 +272,13 @@ def test_what_a_run_finds_in_its_environment(monkeypatch: pytest.MonkeyPatch) ->
     kept = {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": "1"}
     assert trial_environment(kept, jobs=4, slot=3) == kept
     assert trial_environment({}, jobs=1, slot=0) == {"WANDB_MODE": "disabled"}
+    mig = {"CUDA_VISIBLE_DEVICES": "MIG-1a/2/0, MIG-1a/3/0"}
+    assert trial_environment(mig, jobs=2, slot=1)["CUDA_VISIBLE_DEVICES"] == "MIG-1a/3/0"
+
+
+def test_the_gpus_of_a_container_are_counted_from_0(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("centerclip_pl.sweeps.running._DEVICES", tmp_path)
+    for name in ("nvidia2", "nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    slots = [trial_environment({}, jobs=3, slot=slot).get("CUDA_VISIBLE_DEVICES") for slot in range(3)]
+    assert slots == ["0", "1", "0"]
