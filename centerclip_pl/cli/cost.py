@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,7 @@ def measure(folder: Path, checkpoint: Path, repetitions: int) -> Cost:
     if results["cost"] is not None:
         before = results["cost"]
         cost["peak_memory_mb"], cost["peak_memory_kind"] = before["peak_memory_mb"], before["peak_memory_kind"]
+    cost["measured_again"] = datetime.now(UTC).isoformat(timespec="seconds")
     results["cost"] = cost
     write_results(folder / "results.json", results)
     return cost

@@ -77,20 +77,26 @@ def one_seed(summary: pd.DataFrame, names: Sequence[str]) -> str | None:
 
 
 def overlapping(runs: pd.DataFrame) -> int:
-    """How many runs were going on while another was: from their ends (``created``) and durations."""
+    """How many runs were measured while another was going on: from their ends (``created``) and durations.
+
+    Those that `centerclip cost` has measured again, one at a time, do not count.
+    """
     end = pd.to_datetime(runs["created"], utc=True, errors="coerce", format="ISO8601")
     duration = pd.to_timedelta(pd.to_numeric(runs["duration_s"], errors="coerce"), unit="s")
+    again = runs["measured_again"].notna() if "measured_again" in runs else pd.Series(False, index=runs.index)
     spans = sorted(
-        (begin, stop) for begin, stop in zip(end - duration, end, strict=True) if pd.notna(begin) and pd.notna(stop)
+        (begin, stop, alone)
+        for begin, stop, alone in zip(end - duration, end, again, strict=True)
+        if pd.notna(begin) and pd.notna(stop)
     )
     together: set[int] = set()
     latest = None  # of the spans so far, the one that ends last
-    for place, (begin, _) in enumerate(spans):
+    for place, (begin, _, _) in enumerate(spans):
         if latest is not None and begin < spans[latest][1]:
             together |= {latest, place}
         if latest is None or spans[place][1] > spans[latest][1]:
             latest = place
-    return len(together)
+    return sum(not spans[place][2] for place in together)
 
 
 def _have(names: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ AFTER_METRICS = (
     "device",
     "dtype",
     "threads",
+    "measured_again",
     "videos",
     "texts",
     "missing_videos",

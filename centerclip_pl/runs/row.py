@@ -23,6 +23,7 @@ _COST = {
     "device": "device",
     "dtype": "dtype",
     "threads": "threads",
+    "measured_again": "measured_again",
 }
 _COMMIT = Commit.__required_keys__
 _TOKENS = ("after_block", "segments", "clusters")

@@ -23,7 +23,14 @@ from torch.utils.flop_counter import FlopCounterMode
 MEBIBYTE = 2**20
 
 
-class Cost(TypedDict):
+class _LaterCost(TypedDict, total=False):
+    """What files of earlier versions lack."""
+
+    measured_again: str
+    """When ``centerclip cost`` measured the times, ISO 8601, UTC; absent where they were measured as the run ended."""
+
+
+class Cost(_LaterCost):
     """What :func:`measure_cost` returns; all figures are for evaluation, not for training."""
 
     gmacs_per_video: float

@@ -70,6 +70,8 @@ def test_a_copied_run_is_measured_again_and_keeps_its_memory(
     assert after["cost"] is not None
     assert 0 < after["cost"]["clustering_ms_per_video"] < after["cost"]["encode_ms_per_video"] < 1e6
     assert after["cost"]["repetitions"] == 2
+    assert "measured_again" not in before["cost"]
+    assert after["cost"]["measured_again"] >= after["created"]
     assert after["cost"]["gmacs_per_video"] == pytest.approx(before["cost"]["gmacs_per_video"])
     assert (after["cost"]["peak_memory_mb"], after["cost"]["peak_memory_kind"]) == (123.0, "process resident set")
     assert {**after, "cost": None} == {**before, "cost": None}

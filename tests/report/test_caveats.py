@@ -119,6 +119,13 @@ def test_runs_beside_others_have_too_high_latencies(two: pd.DataFrame) -> None:
     assert "All 4 runs ran at the same time as another" in text
 
 
+def test_times_that_were_measured_again_are_as_they_should_be(two: pd.DataFrame) -> None:
+    at_once = two.assign(created="2026-11-21T15:00:00+00:00", duration_s=60.0, measured_again=None)
+    assert overlapping(at_once) == len(two)
+    assert overlapping(at_once.assign(measured_again=["2026-11-21T16:00:00+00:00", *[None] * (len(two) - 1)])) == 3
+    assert overlapping(at_once.assign(measured_again="2026-11-21T16:00:00+00:00")) == 0
+
+
 def test_times_that_are_not_known_do_not_overlap(two: pd.DataFrame) -> None:
     assert overlapping(two.assign(duration_s=np.nan)) == 0
 
