@@ -162,8 +162,11 @@ def test_with_a_key_the_sweep_is_made_in_wandb_and_worked_on(
     assert status.value.code == 4
 
 
-def test_without_a_key_online_is_refused(sweep_file: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_key_online_is_refused(
+    sweep_file: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("centerclip_pl.training.loggers.wandb_mode", lambda: ("offline", "no W&B key was found"))
     with pytest.raises(SystemExit) as status:
         main(["sweep", sweep_file({"tokens.segments": {"values": [2, 4]}}), "--online"])
     assert status.value.code == 2
-    assert "--online: WANDB_MODE is offline" in capfd.readouterr().err
+    assert "--online: no W&B key was found" in capfd.readouterr().err
