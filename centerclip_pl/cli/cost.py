@@ -13,6 +13,7 @@ from centerclip_pl.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from centerclip_pl.training.cost import Cost
+    from centerclip_pl.training.results import Selection
 
 _DESCRIPTION = """Measures what encoding a video takes with the weights of each run, and puts it into the run's
 results.json in place of what was measured when the run ended: beside other runs on the same cores, say. Operations and
@@ -34,22 +35,22 @@ def cost_command(words: list[str]) -> None:
         raise ConfigError(f"--repetitions is {options.repetitions}", "give at least 1")
     from centerclip_pl.runs.local import find_local
 
-    folders: list[Path] = []
+    checkpoints: dict[Path, Path] = {}
     seen: set[Path] = set()  # a run that two of the sources have is measured once
     for source in options.runs:
         found = find_local(Path(source), seen)
         if found.bad:
             raise DataError(found.bad[0], "mend the file, or test the run again")
-        folders += [Path(run.name) for run in found.runs]
-    if not folders:
+        # All are looked for before any is measured.
+        checkpoints |= {Path(run.name): _checkpoint(Path(run.name), run.results["selection"]) for run in found.runs}
+    if not checkpoints:
         raise DataError(f"there is no results.json below {', '.join(options.runs)}", "it appears after a test")
-    checkpoints = {folder: _checkpoint(folder) for folder in folders}  # all are looked for before any is measured
-    for number, folder in enumerate(folders, start=1):
-        cost = measure(folder, checkpoints[folder], options.repetitions)
+    for number, (folder, checkpoint) in enumerate(checkpoints.items(), start=1):
+        cost = measure(folder, checkpoint, options.repetitions)
         times = (
             f"{cost['encode_ms_per_video']:.2f} ms a video, {cost['clustering_ms_per_video']:.2f} of them clustering"
         )
-        print(f"[{number}/{len(folders)}] {folder}: {times}", flush=True)
+        print(f"[{number}/{len(checkpoints)}] {folder}: {times}", flush=True)
 
 
 def measure(folder: Path, checkpoint: Path, repetitions: int) -> Cost:
@@ -89,11 +90,9 @@ def measure(folder: Path, checkpoint: Path, repetitions: int) -> Cost:
     return cost
 
 
-def _checkpoint(folder: Path) -> Path:
+def _checkpoint(folder: Path, selection: Selection) -> Path:
     """The weights that a run's results are of, wherever the folder is now."""
-    from centerclip_pl.training.results import read_results
-
-    path = read_results(folder / "results.json")["selection"]["path"]
+    path = selection["path"]
     name = "last.ckpt" if path is None else Path(path).name
     for candidate in (folder / "checkpoints" / name, Path(path or "")):
         if candidate.is_file() and (folder / "config.yaml").is_file():

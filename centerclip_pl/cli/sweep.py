@@ -154,10 +154,14 @@ def _print_plan(sweep: Sweep, count: int | None) -> None:
     print("\n".join([*commands, f"# {len(commands)} runs"]))
 
 
+def _place(sweep: Sweep, options: Any) -> Path:
+    return Path(options.folder or Path("runs", "sweeps", sweep.dataset or "any", sweep.name))
+
+
 def _folder(sweep: Sweep, options: Any) -> SweepFolder:
     from centerclip_pl.sweeps.trials import SweepFolder
 
-    folder = SweepFolder(options.folder or Path("runs", "sweeps", sweep.dataset or "any", sweep.name))
+    folder = SweepFolder(_place(sweep, options))
     folder.claim(sweep)
     return folder
 
@@ -208,7 +212,7 @@ def _on_slurm(sweep: Sweep, options: Any) -> None:
 
     settings = cluster.parse_settings(options.slurm)
     if options.dry_run:
-        path = Path(options.folder or Path("runs", "sweeps", sweep.dataset or "any", sweep.name))
+        path = _place(sweep, options)
         runs = cluster.number_of_runs(sweep, options.count)
         print(cluster.batch_file(path.absolute(), settings, runs, options.jobs))
         return

@@ -9,7 +9,7 @@ import pandas as pd
 
 from centerclip_pl.errors import DataError
 from centerclip_pl.plots.naming import in_short, shown, title
-from centerclip_pl.plots.pareto import require_one_device
+from centerclip_pl.plots.pareto import interval_bars, require_one_device
 from centerclip_pl.plots.style import INK, NARROW_INCHES, PAGE_INCHES, Look, headline, looks, new_figure, style
 from centerclip_pl.plots.tables import (
     groups,
@@ -104,18 +104,7 @@ def _panel(axes: Axes, lines: list[tuple[str, pd.DataFrame]], baseline: pd.DataF
         part = part.sort_values(_BLOCK)
         x, y, reach = numbers(part, _BLOCK) + shift, numbers(part, column), interval(part, column)
         axes.plot(x, y, color=look.colour, marker=look.marker, linestyle=look.line, label=name)
-        known = np.isfinite(reach).all(axis=0)
-        if known.any():
-            axes.errorbar(
-                x[known],
-                y[known],
-                reach[:, known],
-                fmt="none",
-                ecolor=look.colour,
-                elinewidth=0.8,
-                capsize=2,
-                alpha=0.75,
-            )
+        interval_bars(axes, x, y, reach, look.colour)
     level = numbers(baseline, column)
     if np.isfinite(level).any():
         axes.axhline(float(np.nanmax(level)), color=INK, linestyle=(0, (1, 1.5)), linewidth=1.2, label="baseline")

@@ -152,18 +152,7 @@ def _points(axes: Axes, summary: pd.DataFrame, cost: str, value: str, methods: l
     x, y, reach = numbers(summary, cost), numbers(summary, value), interval(summary, value)
     for method, look in looks(methods).items():
         of = np.array([name == method for name in methods])
-        known = of & np.isfinite(reach).all(axis=0)
-        if known.any():
-            axes.errorbar(
-                x[known],
-                y[known],
-                reach[:, known],
-                fmt="none",
-                ecolor=look.colour,
-                elinewidth=0.8,
-                capsize=2,
-                alpha=0.75,
-            )
+        interval_bars(axes, x[of], y[of], reach[:, of], look.colour)
         axes.plot(
             x[of],
             y[of],
@@ -173,6 +162,22 @@ def _points(axes: Axes, summary: pd.DataFrame, cost: str, value: str, methods: l
             markeredgewidth=0.0 if look.marker in "PX" else 0.5,  # thin marks would vanish in it
             label=method,
             zorder=4,
+        )
+
+
+def interval_bars(axes: Axes, x: np.ndarray, y: np.ndarray, reach: np.ndarray, colour: str) -> None:
+    """Thin upright bars over points ``x``, ``y`` ``[N]``; ``reach`` ``[2, N]`` below and above, NaN: not known."""
+    known = np.isfinite(reach).all(axis=0)
+    if known.any():
+        axes.errorbar(
+            x[known],
+            y[known],
+            reach[:, known],
+            fmt="none",
+            ecolor=colour,
+            elinewidth=0.8,
+            capsize=2,
+            alpha=0.75,
         )
 
 
