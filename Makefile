@@ -122,6 +122,9 @@ notebooks: $(STAMP) ## execute the notebooks on runs, figures into notebooks/fig
 test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=10 $(ARGS)
 
+soak: $(STAMP) ## run the long tests: runs killed again and again, thousands of bad inputs, several processes: ARGS="-k kill"
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q -m soak --durations=10 $(ARGS)
+
 lint: $(STAMP) ## check style, types and the directions of imports
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "Some files are not formatted: run 'make format'" >&2; $(BIN)/ruff format --check . ; }
@@ -142,4 +145,4 @@ help: ## print this
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: install train eval data reproduce bench demo-data demo-backbone sweep runs report notebooks test lint format clean help
+.PHONY: install train eval data reproduce bench demo-data demo-backbone sweep runs report notebooks test soak lint format clean help
