@@ -16,9 +16,10 @@ from centerclip_pl.data.dataset import Captions, OnBadVideo, VideoCaptionDataset
 from centerclip_pl.data.frames import CacheReader, EvalSampling, FileReader, FrameReader, Sampling
 from centerclip_pl.data.loader import VideoLoader, default_workers, video_loader
 from centerclip_pl.data.options import require_one_of, require_positive
-from centerclip_pl.data.sampler import EpochSampler, seed_of_run
+from centerclip_pl.data.sampler import EpochSampler
 from centerclip_pl.data.splits import SPLITS, Splits
 from centerclip_pl.data.tokenizer import CaptionTokenizer
+from centerclip_pl.draws import seed_of_run
 from centerclip_pl.errors import ConfigError, DataError
 from centerclip_pl.video.decode import DEFAULT_DECODER, Decoder, check_decoder
 from centerclip_pl.video.sampling import FrameOrder
@@ -44,6 +45,8 @@ class RetrievalDataModule(L.LightningDataModule):
         image_size: height and width of the frames in pixels; what the backbone expects.
         tokenizer: a folder, or an id on the Hugging Face hub; what belongs to the backbone.
         batch_size: videos a training batch, in each process.
+        global_batch_size: videos a training batch over all processes, each of which takes an equal part, whatever
+            ``batch_size`` is; so a run is the same on any number of processes. None: as ``batch_size`` has it.
         eval_batch_size: videos a batch in evaluation; None: as ``batch_size``.
         num_workers: processes that decode; None: the processors there are, less one, at most 8; 0: none, and then
             nothing can end a decoder that hangs.
@@ -62,8 +65,7 @@ class RetrievalDataModule(L.LightningDataModule):
             each time; ``"all"``: each caption once.
         on_bad_video: what to do about files that cannot be used: ``"error"``; ``"drop"`` them from the dataset, and
             from a batch where one fails only later; or ``"resample"``: training takes another video, drawn at random,
-            wherever one is bad, so that an epoch keeps its length (evaluation drops them). Both count and list them. In
-            training with several processes, ``"drop"`` resamples what fails later: their batches must be of one size.
+            wherever one is bad, so that an epoch keeps its length (evaluation drops them). Both count and list them.
         val_videos: training videos to hold out for validation, a number or a share below 1; not used where the dataset
             has a validation split. 0: none, so that a training is not validated (``train --select=last``).
         select_on_test: validate on the test split, as the published systems do, and hold nothing out. Figures so
@@ -88,6 +90,7 @@ class RetrievalDataModule(L.LightningDataModule):
         image_size: int = 224,
         tokenizer: str = "openai/clip-vit-base-patch32",
         batch_size: int = 32,
+        global_batch_size: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int | None = None,
         train_sampling: Sampling = "random",
@@ -128,7 +131,10 @@ class RetrievalDataModule(L.LightningDataModule):
         self.num_frames = num_frames
         self.image_size = image_size
         self.tokenizer = CaptionTokenizer(tokenizer, max_words)
+        if global_batch_size is not None:
+            require_positive(global_batch_size=global_batch_size)
         self.batch_size = batch_size
+        self.global_batch_size = global_batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.train_sampling: Sampling = train_sampling
@@ -299,16 +305,28 @@ class RetrievalDataModule(L.LightningDataModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         seed = seed_of_run(world_size)
         dataset = self._dataset("train", training=True, seed=seed)
-        if len(dataset) // world_size < self.batch_size:
+        batch_size = self._training_batch(world_size)
+        if len(dataset) // world_size < batch_size:
             raise DataError(
                 f"{self.root}: {len(dataset)} training items over {world_size} process(es) do not fill one batch of "
-                f"batch_size={self.batch_size}",
+                f"batch_size={batch_size}",
                 f"lower it: --data.batch_size={max(1, len(dataset) // world_size)}",
             )
-        sampler = EpochSampler(dataset, world_size, rank, seed)
+        sampler = EpochSampler(dataset, world_size, rank, seed, batch_size)
         if trainer:
             sampler.batches_done = lambda: trainer.fit_loop.batch_idx + 1
-        return self._loader(dataset, self.batch_size, sampler)
+        return self._loader(dataset, batch_size, sampler)
+
+    def _training_batch(self, processes: int) -> int:
+        """Videos of a training batch in each process."""
+        if self.global_batch_size is None:
+            return self.batch_size
+        if self.global_batch_size % processes:
+            raise ConfigError(
+                f"global_batch_size={self.global_batch_size} cannot be divided among {processes} processes",
+                f"take a multiple: --data.global_batch_size={-(-self.global_batch_size // processes) * processes}",
+            )
+        return self.global_batch_size // processes
 
     def val_dataloader(self) -> VideoLoader | list[VideoLoader]:
         """The validation split in order, each video once with all its captions; nothing where there is none."""
@@ -328,9 +346,6 @@ class RetrievalDataModule(L.LightningDataModule):
 
     def _dataset(self, split: str, *, training: bool = False, seed: int = 0) -> VideoCaptionDataset:
         table = self.captions(split)
-        policy = self.on_bad_video
-        if training and policy == "drop" and self.trainer is not None and self.trainer.world_size > 1:
-            policy = "resample"  # the loss gathers the batches of all processes, which must be of one size
         return VideoCaptionDataset(
             table,
             self.tokenizer,
@@ -341,7 +356,7 @@ class RetrievalDataModule(L.LightningDataModule):
             order=self.train_order if training else self.eval_order,
             captions=self.captions_per_video,
             seed=seed,
-            on_bad_video=policy,
+            on_bad_video=self.on_bad_video,
             lost=self._splits.lost(split),
         )
 

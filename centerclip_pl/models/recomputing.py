@@ -8,6 +8,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from centerclip_pl.draws import same_draws_again
+
 
 def recompute_activations(*modules: nn.Module) -> None:
     """Makes all transformer blocks inside keep nothing but their input, in training.
@@ -17,5 +19,7 @@ def recompute_activations(*modules: nn.Module) -> None:
     for module in modules:
         for block in module.modules():
             if isinstance(block, GradientCheckpointingLayer):
-                block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # type: ignore[assignment]
+                block._gradient_checkpointing_func = partial(  # type: ignore[assignment]
+                    checkpoint, use_reentrant=False, context_fn=same_draws_again
+                )
                 block.gradient_checkpointing = True

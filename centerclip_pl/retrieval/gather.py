@@ -25,48 +25,54 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
     All processes must call it, and call backward. Without a process group the tensor itself is returned.
 
     Args:
-        tensor: ``[b, ...]``, of the same shape in every process; bool and integers may be gathered too.
+        tensor: ``[b, ...]``; b may differ among the processes and be 0, the rest of the shape may not. Bool and
+            integers may be gathered too.
 
     Returns:
-        ``[processes * b, ...]``.
+        ``[sum of b, ...]``.
 
     Raises:
-        ConfigError: in every process, when shapes differ among them.
+        ConfigError: in every process, when shapes differ among them in more than the first dimension.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return tensor
-    _check_shapes(tensor)
-    gathered: Tensor = _Gather.apply(tensor)
+    gathered: Tensor = _Gather.apply(tensor, _rows_of_each(tensor))
     return gathered
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
+    def forward(ctx: Any, tensor: Tensor, rows: list[int]) -> Tensor:
+        ctx.rows = rows
+        longest = max(rows)
+        own = tensor.contiguous()
+        if len(own) < longest:  # a collective moves tensors of one shape
+            own = torch.cat([own, own.new_zeros(longest - len(own), *own.shape[1:])])
+        parts = [torch.empty_like(own) for _ in rows]
+        dist.all_gather(parts, own)
+        return torch.cat([part[:count] for part, count in zip(parts, rows, strict=True)])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.chunk(dist.get_world_size())[dist.get_rank()]
+        return total.split(ctx.rows)[dist.get_rank()], None
 
 
-def _check_shapes(tensor: Tensor) -> None:
-    """A collective over unequal shapes would hang or mix up memory, so the shapes travel first."""
+def _rows_of_each(tensor: Tensor) -> list[int]:
+    """How many rows each process has. Collectives over other shapes would hang or mix up memory: these travel first."""
     if not 1 <= tensor.ndim <= _MAX_DIMS:
         raise ConfigError(f"a tensor of {tensor.ndim} dimensions cannot be gathered", "pass one of shape [batch, ...]")
     shape = [tensor.ndim, *tensor.shape]
     own = torch.tensor(shape + [0] * (_MAX_DIMS + 1 - len(shape)), device=tensor.device)
     parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, own)
-    shapes = [part[1 : 1 + part[0]] for part in torch.stack(parts).cpu()]
-    if any(not torch.equal(shape, shapes[0]) for shape in shapes):
-        listed = ", ".join(str(shape.tolist()) for shape in shapes)
+    shapes = [part[1 : 1 + part[0]].tolist() for part in torch.stack(parts).cpu()]
+    if any(shape[1:] != shapes[0][1:] or len(shape) != len(shapes[0]) for shape in shapes):
+        listed = ", ".join(map(str, shapes))
         raise ConfigError(
             f"the processes hold tensors of different shapes, in the order of their ranks: {listed}",
-            "give each process batches of the same size: drop_last=True in the training loader",
+            "only the first dimension may differ: give all processes the same model, frames and segments",
         )
+    return [shape[0] for shape in shapes]

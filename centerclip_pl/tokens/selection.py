@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from centerclip_pl.clustering import Clusters
+from centerclip_pl.draws import uniform
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens.reducer import SegmentReducer
 from centerclip_pl.tokens.segments import frames_per_segment, mean_of_clusters, split_segments, take_tokens
@@ -158,5 +159,6 @@ class SparseSampling(TokenSelection):
             return (tick / 2 + tick * bins[:-1].double()).long().expand(groups, -1)
         edges = bins * count // self.clusters  # in whole numbers: rounding could let two bins share a token
         begin, end = edges[:-1], edges[1:]
-        random = torch.rand(groups, self.clusters, device=patches.device)
+        videos = groups // self.segments
+        random = uniform(videos, (self.segments, self.clusters), patches.device).flatten(0, 1)  # (B, S, K) -> (G, K)
         return torch.minimum(begin + (random * (end - begin)).long(), end - 1)

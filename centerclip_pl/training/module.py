@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import CLIPConfig
 
+from centerclip_pl.draws import Rows, drawing_for, mixed_seed, seed_everywhere, seed_of_run
 from centerclip_pl.errors import ConfigError, NonFiniteError
 from centerclip_pl.models import TextTower, VideoTower, load_backbone, recompute_activations
 from centerclip_pl.retrieval import RetrievalMetrics, gather_with_grad, symmetric_cross_entropy
 from centerclip_pl.retrieval.heads import make_head
 from centerclip_pl.tokens import Reducer
 from centerclip_pl.training import freezing
+from centerclip_pl.training.grad_cache import embed_in_chunks
 from centerclip_pl.training.optim import (
     OptimizerOptions,
     logit_scale_bounds,
@@ -28,6 +30,7 @@ from centerclip_pl.training.optim import (
 from centerclip_pl.types import Batch, VideoEmbedding
 
 ATTENTION = ("sdpa", "eager")
+NEGATIVES = ("global", "local")
 ARCHITECTURE_VERSION = 1
 """Of what `TextVideoRetrieval.architecture` returns; it rises when an older reader would misunderstand."""
 
@@ -51,6 +54,10 @@ class TextVideoRetrieval(L.LightningModule):
         max_logit_scale: the logit scale (a logarithm) is kept below this after each step, and above 0.1 where the
             recipe has it so; 4.6052 is ln 100.
         gradient_checkpointing: trade a second forward pass of each block for the memory of its activations.
+        grad_cache: in training, embed so many videos (and captions) at a time, at the price of a second forward pass;
+            the loss stays that of the whole batch. See `centerclip_pl.training.grad_cache`. None: all at once.
+        negatives: what a text is compared with in training: the videos of all processes' batches (``"global"``), or
+            those of its own process (``"local"``, as CLIP4Clip trains its tightTransf).
         attention: ``"sdpa"``, torch's fused kernels, or ``"eager"``, plain matrix products, which are faster on a CPU
             for pictures of few patches.
 
@@ -71,11 +78,19 @@ class TextVideoRetrieval(L.LightningModule):
         freeze_layers: int | None = None,
         max_logit_scale: float = 4.6052,
         gradient_checkpointing: bool = False,
+        grad_cache: int | None = None,
+        negatives: Literal["global", "local"] = "global",
         attention: Literal["sdpa", "eager"] = "sdpa",
     ) -> None:
         super().__init__()
         if attention not in ATTENTION:
             raise ConfigError(f"attention is {attention!r}", f"choose one of {', '.join(map(repr, ATTENTION))}")
+        if negatives not in NEGATIVES:
+            raise ConfigError(f"negatives is {negatives!r}", f"choose one of {', '.join(map(repr, NEGATIVES))}")
+        if grad_cache is not None and grad_cache < 1:
+            raise ConfigError(
+                f"grad_cache is {grad_cache}, but must be at least 1", "leave it out to embed all at once"
+            )
         self.backbone = backbone
         self.head, self.patch, self.attention = head, patch, attention
         self.num_frames = num_frames
@@ -97,12 +112,16 @@ class TextVideoRetrieval(L.LightningModule):
         self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             recompute_activations(self.video, self.text, self.similarity_head)
+        self.grad_cache = grad_cache
+        self.negatives = negatives
+        self.similarity_head.recompute = grad_cache is not None
         # from_pretrained leaves modules in eval mode; Lightning keeps each module's mode as it finds it.
         self.train()
         keep = self.similarity_head.pairwise
         self.val_metrics = RetrievalMetrics(similarity=self.similarity, keep_scores=keep)
         self.test_metrics = RetrievalMetrics(similarity=self.similarity, keep_scores=keep)
         self._total_steps = 1
+        self._seed: int | None = None
 
     @property
     def reducers(self) -> nn.ModuleList:
@@ -140,6 +159,7 @@ class TextVideoRetrieval(L.LightningModule):
     def reset_head(self) -> None:
         """Makes the head anew, starting from the text transformer as it is now: for weights that came later."""
         head = make_head(self.head, self.text.text, self.text.projection.out_features)
+        head.recompute = self.similarity_head.recompute
         self.similarity_head = head.to(self.logit_scale.device).train(self.training)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -158,11 +178,22 @@ class TextVideoRetrieval(L.LightningModule):
                 "set --trainer.max_epochs or --trainer.max_steps",
             )
         self._total_steps = int(steps)
+        if self._seed is None:
+            self._seed = self.trainer.strategy.broadcast(seed_of_run(self.trainer.world_size))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # What draws from the global generators draws the same in a run that comes back at this step.
+        seed_everywhere(mixed_seed(*self._step(batch_idx), self.global_rank))
+
+    def _step(self, batch_idx: int) -> tuple[int, int, int]:
+        """What random draws of a step depend on: not on how often the run was interrupted before."""
+        return self._seed or 0, self.current_epoch, batch_idx
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Symmetric cross entropy over the global batch, or over the process's own where the head scores pairs."""
+        """Symmetric cross entropy over the global batch, or over the process's own (``negatives="local"``)."""
         try:
-            loss = self.batch_loss(batch)
+            with drawing_for(Rows(self._step(batch_idx), self.global_rank * len(batch["frames"]))):
+                loss = self.batch_loss(batch)
             if not torch.isfinite(loss):
                 raise NonFiniteError(
                     f"the loss is {loss.item()}", "lower the learning rate, or train in 32-bit precision"
@@ -174,13 +205,21 @@ class TextVideoRetrieval(L.LightningModule):
         return loss
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """The loss of a batch, a scalar: of the global batch's similarities, or of the process's own (see the head)."""
-        video = self.encode_video(batch["frames"], batch["frame_mask"])
-        text = self.encode_text(batch["input_ids"], batch["attention_mask"])
-        if self.similarity_head.local_batch:
+        """The loss of a batch, a scalar: of the global batch's similarities, or of the process's own."""
+        video, text = self._embed_for_loss(batch)
+        if self.negatives == "local":
             return symmetric_cross_entropy(self.similarity(text, video))
         everywhere = VideoEmbedding(gather_with_grad(video.segments), gather_with_grad(video.mask))
+        if self.similarity_head.pairwise:  # each process computes the rows of its own texts
+            return symmetric_cross_entropy(gather_with_grad(self.similarity(text, everywhere)))
         return symmetric_cross_entropy(self.similarity(gather_with_grad(text), everywhere))
+
+    def _embed_for_loss(self, batch: Batch) -> tuple[VideoEmbedding, Tensor]:
+        frames, words = (batch["frames"], batch["frame_mask"]), (batch["input_ids"], batch["attention_mask"])
+        if self.grad_cache is None:
+            return self.encode_video(*frames), self.encode_text(*words)
+        video = embed_in_chunks(self.encode_video, frames, self.grad_cache, _joined_videos)
+        return video, embed_in_chunks(self.encode_text, words, self.grad_cache, torch.cat)
 
     def _names(self, batch: Batch) -> list[str]:
         """The ids of a training batch's videos as the dataset has them, or their rows where there is no datamodule."""
@@ -276,6 +315,10 @@ class TextVideoRetrieval(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["centerclip"] = self.architecture()
         checkpoint["centerclip_recipe"] = self.recipe()
+        checkpoint["centerclip_seed"] = self._seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._seed = checkpoint.get("centerclip_seed")
 
     def recipe(self) -> dict[str, Any]:
         """What a training cannot change when it goes on, besides the architecture: plain values only."""
@@ -294,3 +337,7 @@ class TextVideoRetrieval(L.LightningModule):
             "max_logit_scale": self.max_logit_scale,
             "attention": self.attention,
         }
+
+
+def _joined_videos(parts: list[VideoEmbedding]) -> VideoEmbedding:
+    return VideoEmbedding(torch.cat([part.segments for part in parts]), torch.cat([part.mask for part in parts]))

@@ -91,6 +91,9 @@ def _of_reduction(config: Mapping[str, Any], name: str) -> Any:
 
 def effective_batch(config: Mapping[str, Any], results: Results) -> int | None:
     """Videos in a step of the training over all processes; None if neither file tells how many processes there were."""
+    whole = effective(config, "data.global_batch_size")
+    if isinstance(whole, int):
+        return whole
     each, devices = effective(config, _BATCH), effective(config, "trainer.devices")
     if not isinstance(each, int):
         return None

@@ -58,7 +58,7 @@ def make_loader(paths: list[Path], tokenizer_folder: str) -> Callable[..., Video
             seed=seed,
             on_bad_video=policy,
         )
-        sampler = EpochSampler(dataset, 1, 0, seed) if training else None
+        sampler = EpochSampler(dataset, 1, 0, seed, 2) if training else None
         return video_loader(dataset, 2, num_workers=workers, timeout=timeout, pin_memory=False, sampler=sampler)
 
     return make
@@ -102,8 +102,28 @@ def test_processes_share_an_epoch(make_loader: Callable[..., VideoLoader]) -> No
     assert isinstance(dataset, VideoCaptionDataset)
     samplers = [EpochSampler(dataset, 2, rank, seed=1) for rank in range(2)]
     shares = [list(sampler) for sampler in samplers]
-    assert [len(share) for share in shares] == [3, 3]
+    assert [len(share) for share in shares] == [len(sampler) for sampler in samplers] == [3, 3]
     assert len({index for share in shares for index, _ in share}) == 6
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_a_global_batch_does_not_depend_on_the_number_of_processes(epoch: int) -> None:
+    dataset: Any = range(37)
+
+    def global_batches(processes: int, batch_size: int) -> list[list[tuple[int, int]]]:
+        shares = []
+        for rank in range(processes):
+            sampler = EpochSampler(dataset, processes, rank, 5, batch_size)
+            sampler.set_epoch(epoch)
+            keys = list(sampler)
+            shares.append([keys[k : k + batch_size] for k in range(0, len(keys), batch_size)])
+        return [[key for part in parts for key in part] for parts in zip(*shares, strict=True)]
+
+    alone = global_batches(1, 8)
+    assert [len(batch) for batch in alone] == [8] * 4
+    assert global_batches(2, 4) == global_batches(4, 2) == global_batches(8, 1) == alone
+    assert len({index for batch in alone for index, _ in batch}) == 32
+    assert {epoch for batch in alone for _, epoch in batch} == {epoch}
 
 
 def test_a_resumed_epoch_begins_behind_what_was_done(make_loader: Callable[..., VideoLoader]) -> None:

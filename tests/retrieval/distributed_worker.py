@@ -45,7 +45,7 @@ def gradients(rank: int, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def gathered(rank: int, given: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {name: gather_with_grad(values[rank]) for name, values in given["equal"].items()}
+    found: dict[str, Any] = {name: gather_with_grad(values[rank]) for name, values in given["fitting"].items()}
     for name, values in given["unequal"].items():
         try:
             gather_with_grad(values[rank])

@@ -21,12 +21,13 @@ class Head(nn.Module, ABC):
     come in float32 at least, also under autocast.
     """
 
-    local_batch: ClassVar[bool] = False
-    """The loss compares the texts and videos of its own process only, not those of all processes."""
-
     pairwise: ClassVar[bool] = False
     """Each pair of text and video passes through a network, so a score costs far more than a product of vectors, and
-    an evaluation had better keep scores than ask for them twice."""
+    an evaluation had better keep scores than ask for them twice, and in training each process computes its own texts'
+    rows of the global batch."""
+
+    recompute: bool = False
+    """In training, a pairwise head keeps no activations and computes them again in the backward pass."""
 
     @classmethod
     @abstractmethod

@@ -6,9 +6,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig
 from transformers.activations import QuickGELUActivation
 
+from centerclip_pl.draws import drawing_for, rows_behind, same_draws_again, uniform
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.retrieval.heads.base import at_least_float32, check_inputs
 from centerclip_pl.retrieval.heads.transformer import LAYER_NORM_EPS, LAYERS, Transformer
@@ -27,19 +29,20 @@ class TightTransformer(Transformer):
 
     Memory in float32, measured: about ``16 * (1 + S) * D`` numbers for each of `pairs_at_a_time` without gradients (0.4
     GiB for 1,024 pairs of 12 segments and 512 channels); with them, the activations of all pairs are kept, about
-    ``85 * (1 + S) * D`` numbers each for 4 layers (0.5 GiB for 16 texts and 16 such videos).
+    ``85 * (1 + S) * D`` numbers each for 4 layers (0.5 GiB for 16 texts and 16 such videos). With `recompute`, those of
+    `pairs_at_a_time` exist at a time, for the price of a second forward pass.
 
     Args:
         dim, layers, heads, positions, like: see `Transformer`; a video may have one segment less than `positions`.
         dropout: of the sequences, in training.
-        pairs_at_a_time: how many pairs pass through the transformer together. But for rounding (and for which elements
-            dropout drops) the result does not depend on it.
+        pairs_at_a_time: how many pairs pass through the transformer together: whole rows of the scores, or a part of
+            one row. But for rounding the result does not depend on it (which elements dropout drops: only where a row
+            has more pairs).
 
     Raises:
         ConfigError: numbers that do not fit together.
     """
 
-    local_batch: ClassVar[bool] = True
     pairwise: ClassVar[bool] = True
 
     def __init__(
@@ -76,17 +79,41 @@ class TightTransformer(Transformer):
         text = text.to(self.dtype) + positions[0]  # (Q, D)
         segments = segments.to(self.dtype) + positions[1:]  # (B, S, D)
         counts = torch.cat([mask.new_ones(videos, 1), mask], dim=1)  # (B, 1 + S): a text always counts
+        columns = max(min(videos, self.pairs_at_a_time), 1)
+        rows = max(self.pairs_at_a_time // columns, 1)
+        again = self.recompute and torch.is_grad_enabled()
         scores = []
-        for pairs in torch.arange(queries * videos, device=text.device).split(self.pairs_at_a_time):
-            query, candidate = pairs // videos, pairs % videos  # (P), (P)
-            tokens = torch.cat([text[query][:, None], segments[candidate]], dim=1)  # (P, 1 + S, D)
-            scores.append(self._scores(tokens, counts[candidate]))
-        return torch.cat(scores).view(queries, videos)
+        for first in range(0, queries, rows):
+            parts = []
+            for column in range(0, videos, columns):
+                part = slice(column, column + columns)
+                given = text[first : first + rows], segments[part], counts[part], first, column
+                if again:
+                    parts.append(checkpoint(self._scores, *given, use_reentrant=False, context_fn=same_draws_again))
+                else:
+                    parts.append(self._scores(*given))
+            scores.append(torch.cat(parts, dim=1) if parts else text.new_zeros(len(text[first : first + rows]), 0))
+        return torch.cat(scores) if scores else at_least_float32(text.new_zeros(0, videos))
 
-    def _scores(self, tokens: Tensor, counts: Tensor) -> Tensor:
-        """``[P, 1 + S, D]`` and bool ``[P, 1 + S]`` -> ``[P]``."""
-        first = self.attend(self.dropout(tokens), counts)[:, 0]  # (P, D)
+    def _scores(self, text: Tensor, segments: Tensor, counts: Tensor, row: int, column: int) -> Tensor:
+        """A block of the scores, from this row and column on.
+
+        ``[q, D]``, ``[b, S, D]`` and bool ``[b, 1 + S]`` -> ``[q, b]``.
+        """
+        queries, videos = len(text), len(segments)
+        tokens = torch.cat([text[:, None, None].expand(-1, videos, 1, -1), segments.expand(queries, -1, -1, -1)], dim=2)
+        tokens = self._dropout(tokens, row, column).flatten(0, 1)  # (q, b, 1 + S, D) -> (q*b, 1 + S, D)
+        first = self.attend(tokens, counts.repeat(queries, 1))[:, 0]  # (q*b, D)
         # Autocast ends here: bfloat16 has 8 bits, and the scores of a large gallery would tie.
         with torch.autocast(first.device.type, enabled=False):
             pooled = self.activation(self.dense(self.norm(first.to(self.dtype))))
-            return at_least_float32(self.score(pooled)[:, 0])
+            return at_least_float32(self.score(pooled)[:, 0]).view(queries, videos)
+
+    def _dropout(self, tokens: Tensor, row: int, column: int) -> Tensor:
+        """Dropout of ``[q, b, 1 + S, D]``; which elements follows from the rows' places in the global batch."""
+        share = self.dropout.p
+        if not self.training or share == 0 or tokens.numel() == 0:
+            return tokens
+        with drawing_for(rows_behind(row)):
+            kept = uniform(len(tokens), tokens.shape[1:], tokens.device, part=column) >= share
+        return tokens * kept / (1 - share)

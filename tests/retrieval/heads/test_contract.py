@@ -183,7 +183,7 @@ def test_logit_scale_learns_where_it_is_used(head: Head, inputs: Inputs) -> None
 
 
 def test_what_training_and_evaluation_must_know(head: Head) -> None:
-    assert head.local_batch == head.pairwise == isinstance(head, TightTransformer)
+    assert head.pairwise == isinstance(head, TightTransformer)
 
 
 def test_a_video_without_segments_is_refused(head: Head, inputs: Inputs) -> None:

@@ -70,9 +70,11 @@ def test_chunks_change_nothing(pairs: int, head: TightTransformer, inputs: Input
 def test_never_more_pairs_than_asked_for(head: TightTransformer, inputs: Inputs) -> None:
     seen = []
     head.blocks[0].register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape)))
-    head.pairs_at_a_time = 7
-    head(*inputs)
-    assert seen == [(7, 6, 16), (7, 6, 16), (4, 6, 16)]  # 3 texts x 6 videos; a text and 5 segments
+    for pairs, batches in ((13, [12, 6]), (7, [6] * 3), (4, [4, 2] * 3)):  # whole rows; a row; parts of a row
+        head.pairs_at_a_time = pairs
+        head(*inputs)
+        assert seen == [(count, 6, 16) for count in batches]  # 3 texts x 6 videos; a text and 5 segments
+        seen.clear()
 
 
 def test_dropout_is_for_training(head: TightTransformer, inputs: Inputs) -> None:
