@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Trainer
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -32,15 +32,18 @@ from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens import Reducer, SegmentReducer, check_plan
 from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
+from centerclip_pl.training.checkpoint_files import DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
+from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
 from centerclip_pl.training.optim import OptimizerOptions
 from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.predictions import EmbeddingWriter
 from centerclip_pl.training.ranks_writer import RankWriter
-from centerclip_pl.training.resuming import LAST_NAME, LastCheckpoint, MovedCheckpoints, SayHowToResume
+from centerclip_pl.training.resuming import ContinuedMetrics, MovedCheckpoints, SayHowToResume, last_good_checkpoint
 from centerclip_pl.training.selection import SelectionRule, recorded_rule
+from centerclip_pl.training.stopping import StopRequests
 from centerclip_pl.training.table import format_table
 
 # `${tokens.segments}` in an experiment file is looked up in the command's own options.
@@ -95,6 +98,10 @@ class RetrievalCLI(LightningCLI):
             )
         parser.add_argument("--select", type=Rule | None, help=SELECT_HELP)
         parser.add_argument("--run_dir", type=str | None, help="the run's folder; default: a new one below runs/")
+        parser.add_argument(
+            "--resume.every_minutes", type=float | None, default=10.0, help="write last.ckpt within an epoch as well"
+        )
+        parser.add_argument("--resume.every_steps", type=int | None, help="and after so many steps of the optimizer")
         parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
         parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
         parser.add_argument("--wandb.name", type=str | None, help="the run's name; default: from the experiment")
@@ -169,11 +176,28 @@ class RetrievalCLI(LightningCLI):
         """Goes on with the run of the folder that was named, if there is one."""
         config = self.config[self.subcommand]
         folder = config.checkpoint.dirpath or (config.run_dir and Path(config.run_dir) / "checkpoints")
-        if folder is None or config.ckpt_path is not None or not (Path(folder) / LAST_NAME).is_file():
+        if folder is None or config.ckpt_path is not None:
             return
-        config.ckpt_path = str(Path(folder) / LAST_NAME)
-        self._checkpoint = read_checkpoint(config.ckpt_path)
-        print(f"going on from {config.ckpt_path}", file=sys.stderr, flush=True)
+        found = last_good_checkpoint(folder, mend=is_first_process())
+        if found is None:
+            return
+        path, self._checkpoint = found
+        config.ckpt_path = str(path)
+        self._keep_seed(self._checkpoint.get("centerclip_seed"))
+        if is_first_process():
+            print(f"going on from {path}, step {self._checkpoint['global_step']}", file=sys.stderr, flush=True)
+
+    def _keep_seed(self, began_with: int | None) -> None:
+        """A run that goes on has the seed that it began with, also where Lightning has just drawn another one."""
+        asked = self.config[self.subcommand].seed_everything
+        if began_with is None or asked is False or asked == began_with:
+            return
+        if asked is not True:
+            raise ConfigError(
+                f"seed_everything is {asked}, but this run began with {began_with}",
+                f"go on with --seed_everything={began_with}, or name another folder for a new run: --run_dir=FOLDER",
+            )
+        seed_everything(began_with, workers=True)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -203,7 +227,14 @@ class RetrievalCLI(LightningCLI):
         # Behind the best one (Lightning appends the defaults), so that it remembers which that is; and apart from it,
         # because `save_last` there would keep the last checkpoint that was the best when it was written.
         if given.get("enable_checkpointing") is not False:
-            self.trainer_defaults["callbacks"] = LastCheckpoint(self._checkpoint_dir)
+            resume = self.config[self.subcommand].resume
+            stop = StopRequests()
+            self.trainer_defaults["callbacks"] = [
+                stop,
+                LastCheckpoint(self._checkpoint_dir, stop, resume.every_minutes, resume.every_steps),
+            ]
+            plugins = given.get("plugins") or []
+            kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), DurableCheckpointIO()]
         kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
         return super().instantiate_trainer(**kwargs)
 
@@ -227,6 +258,7 @@ class RetrievalCLI(LightningCLI):
             ExampleTable(),
             EmbeddingWriter(self.run_dir / "predictions"),
             MovedCheckpoints(self._checkpoint_dir),
+            ContinuedMetrics(),
             SayHowToResume(self.run_dir, self._checkpoint_dir),
             SelectionRule(self.rule),
         ]
@@ -269,9 +301,18 @@ def _add_postprocessing(parser: LightningArgumentParser) -> None:
         parser.add_argument(f"--postprocess.{name}", type=kind, default=default, help=what)
 
 
+def is_first_process(*, of_machine: bool = False) -> bool:
+    """Whether this process is the first of its run, or of its run on this machine.
+
+    As the launcher's variables tell it, before Lightning knows: its own, torchrun's, SLURM's.
+    """
+    ranks = ("LOCAL_RANK", "SLURM_LOCALID") if of_machine else ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) == 0 for name in ranks if name in os.environ), True)
+
+
 def _check_data(data: Namespace, stage: str, and_test: bool, image_size: int | None, *, validates: bool) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
-    if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+    if is_first_process(of_machine=True):
         kind: Any = locate(data.class_path)
         options = data.init_args.as_dict()
         if image_size is not None:

@@ -89,15 +89,17 @@ class RunCSVLogger(CSVLogger):
             self._experiment = _ContinuingWriter(self.log_dir)
         return cast(_ContinuingWriter, self._experiment)
 
+    def begin_at(self, step: int) -> None:
+        """A training begins or goes on at this step; rows of it and of later ones are dropped."""
+        self.experiment.drop_from(step)
+
     @override
     def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
         """Nothing: the run's options are in ``config.yaml``."""
 
 
 class _ContinuingWriter(ExperimentWriter):
-    """Appends to a ``metrics.csv`` that exists, and drops what training is about to do again."""
-
-    _trains = False
+    """Appends to a ``metrics.csv`` that exists."""
 
     @override
     def _check_log_dir_exists(self) -> None:
@@ -108,15 +110,8 @@ class _ContinuingWriter(ExperimentWriter):
                 header = file.readline().strip()
             self.metrics_keys = header.split(",") if header else []
 
-    @override
-    def log_metrics(self, metrics_dict: dict[str, float], step: int | None = None) -> None:
-        # A run that was killed has rows beyond the checkpoint that it resumes from. They come again.
-        if not self._trains and step is not None and any(key.startswith("train/") for key in metrics_dict):
-            self._trains = True
-            self._drop_from(step)
-        super().log_metrics(metrics_dict, step)
-
-    def _drop_from(self, step: int) -> None:
+    def drop_from(self, step: int) -> None:
+        """Drops rows that a killed run has left behind the checkpoint that is gone on from: they come again."""
         path = Path(self.metrics_file_path)
         if not path.exists() or "step" not in self.metrics_keys:
             return

@@ -20,6 +20,7 @@ from centerclip_pl.retrieval.heads import make_head
 from centerclip_pl.tokens import Reducer
 from centerclip_pl.training import freezing
 from centerclip_pl.training.grad_cache import embed_in_chunks
+from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.optim import (
     OptimizerOptions,
     logit_scale_bounds,
@@ -181,6 +182,14 @@ class TextVideoRetrieval(L.LightningModule):
         if self._seed is None:
             self._seed = self.trainer.strategy.broadcast(seed_of_run(self.trainer.world_size))
 
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        # Where nothing is half done: the last step is over, with its validation and its figures.
+        if self._trainer is not None and self._trainer.training:
+            for callback in self._trainer.checkpoint_callbacks:
+                if isinstance(callback, LastCheckpoint):
+                    callback.between_steps(self._trainer)
+        return batch
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # What draws from the global generators draws the same in a run that comes back at this step.
         seed_everywhere(mixed_seed(*self._step(batch_idx), self.global_rank))
@@ -228,9 +237,12 @@ class TextVideoRetrieval(L.LightningModule):
         names = None if datamodule is None else datamodule.videos("train")
         return [str(row) if names is None else names[row] for row in rows]
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
         with torch.no_grad():
             self.logit_scale.clamp_(*logit_scale_bounds(self.optimizer_options, self.max_logit_scale))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.log("train/logit_scale", self.logit_scale.detach().exp(), on_step=True, on_epoch=False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

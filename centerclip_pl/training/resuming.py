@@ -1,4 +1,4 @@
-"""What it takes to come back: a checkpoint of the last epoch, and folders that may have moved meanwhile."""
+"""What it takes to come back: the last checkpoint that is whole, and folders that may have moved meanwhile."""
 
 from __future__ import annotations
 
@@ -7,36 +7,75 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.callbacks import Callback
 from typing_extensions import override
 
-LAST_NAME = "last.ckpt"
-_ASKED_TO_STOP = (KeyboardInterrupt, SIGTERMException)
+from centerclip_pl.errors import CheckpointError
+from centerclip_pl.training.checkpoint_files import (
+    LAST_NAME,
+    PREVIOUS_NAME,
+    check_whole,
+    put_previous_in_place,
+    remove_parts,
+)
+from centerclip_pl.training.checkpoints import read_checkpoint
+from centerclip_pl.training.loggers import RunCSVLogger
 
 
-class LastCheckpoint(ModelCheckpoint):
-    """``last.ckpt``: the state after the last epoch, or at the step at which the user (or SLURM) stopped the run.
-
-    A run that ends by an error of its own leaves the checkpoint before the error, not the state that led to it.
+def last_good_checkpoint(folder: str | Path, *, mend: bool) -> tuple[Path, dict[str, Any]] | None:
+    """What a training in this folder goes on from: ``last.ckpt``, or the one before it where that is damaged.
 
     Args:
-        dirpath: the folder.
-    """
+        folder: of the checkpoints.
+        mend: set a damaged one aside, and remove what a killed process has left half written; for one process of a
+            run.
 
-    def __init__(self, dirpath: str) -> None:
-        super().__init__(
-            dirpath,
-            filename=LAST_NAME.removesuffix(".ckpt"),
-            save_on_train_epoch_end=True,
-            save_on_exception=True,
-            enable_version_counter=False,
+    Returns:
+        The file and its content; None: no training has written one here.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
+    last, previous = Path(folder) / LAST_NAME, Path(folder) / PREVIOUS_NAME
+    if mend:
+        remove_parts(Path(folder))
+    there = [path for path in (last, previous) if path.is_file()]
+    for path in there:
+        try:
+            check_whole(path)
+            content = read_checkpoint(path)
+        except CheckpointError as error:
+            print(f"note: {error.problem}", file=sys.stderr, flush=True)
+            continue
+        if mend and path == previous:
+            put_previous_in_place(last)
+            path = last
+        return path, content
+    if there:
+        raise CheckpointError(
+            f"{folder}: {' and '.join(path.name for path in there)} cannot be used, so this run cannot go on",
+            f"begin again from --ckpt_path={Path(folder) / 'best.ckpt'}, or remove the folder to begin anew",
         )
+    return None
+
+
+class ContinuedMetrics(Callback):
+    """Lets ``metrics.csv`` forget what a killed run had logged behind the checkpoint that it goes on from."""
 
     @override
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, _ASKED_TO_STOP):
-            super().on_exception(trainer, pl_module, exception)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin_at(trainer, trainer.global_step)
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn == "fit":  # also where nothing is left to train
+            self._begin_at(trainer, checkpoint["global_step"])
+
+    @staticmethod
+    def _begin_at(trainer: Trainer, step: int) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, RunCSVLogger) and trainer.is_global_zero:
+                logger.begin_at(step)
 
 
 class MovedCheckpoints(Callback):
@@ -84,7 +123,6 @@ class SayHowToResume(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if not trainer.is_global_zero or trainer.state.fn != "fit":
             return
-        saves = isinstance(exception, _ASKED_TO_STOP) and not trainer.sanity_checking  # LastCheckpoint comes after this
-        if saves or self.last.is_file():
-            what = f"the same command with --run_dir={self.run_dir} goes on from there"
+        if self.last.is_file():
+            what = f"the same command with --run_dir={self.run_dir} goes on from its last checkpoint"
             print(f"stopped at step {trainer.global_step}; {what}", file=sys.stderr, flush=True)

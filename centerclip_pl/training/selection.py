@@ -11,9 +11,9 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from typing_extensions import override
 
+from centerclip_pl.training.checkpoint_files import LAST_NAME
 from centerclip_pl.training.chosen import chosen_in_words
 from centerclip_pl.training.results import Selection
-from centerclip_pl.training.resuming import LAST_NAME
 
 
 class SelectionRule(Callback):

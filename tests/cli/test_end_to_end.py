@@ -70,7 +70,7 @@ def test_fit_interrupt_resume_test_predict(tiny_demo: Path, tiny_backbone: Path,
     output, _ = process.communicate(timeout=120)
     assert last.is_file(), output
     assert process.returncode != 0
-    assert "--run_dir=run goes on from there" in output
+    assert "--run_dir=run goes on from its last checkpoint" in output
     assert "wandb sync" in output  # no key, no WANDB_MODE: offline by itself
     state = torch.load(last, weights_only=True)
     step, epochs = state["global_step"], state["epoch"] + 1

@@ -170,7 +170,7 @@ def test_an_interrupted_run_goes_on(here: Path, tiny_msrvtt: Path, tiny_backbone
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     assert "published" not in output
-    resume = re.search(r"the same command with (--run_dir=\S+) goes on from there", output)
+    resume = re.search(r"the same command with (--run_dir=\S+) goes on from its last checkpoint", output)
     assert resume is not None, output
     epochs = torch.load(found[0], weights_only=True)["epoch"] + 2
     done = subprocess.run(

@@ -203,7 +203,8 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
         first.log_metrics({"train/loss": 10.0 - step}, step)
     first.log_metrics({"val/t2v/R@1": 12.0}, 5)
     first.finalize("failed")
-    second = RunCSVLogger(tmp_path)  # from the checkpoint of step 4
+    second = RunCSVLogger(tmp_path)
+    second.begin_at(4)
     for step in (4, 5, 6):
         second.log_metrics({"train/loss": 20.0 - step, "train/new": 1.0}, step)
     second.finalize("success")
@@ -233,6 +234,7 @@ def test_a_later_test_adds_its_row_and_drops_none(tmp_path: Path) -> None:
 def test_a_row_that_was_cut_off_is_dropped_when_training_goes_on(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("step,train/loss\n0,1.0\n1,0.")
     logger = RunCSVLogger(tmp_path)
+    logger.begin_at(1)
     logger.log_metrics({"train/loss": 0.5}, 1)
     logger.finalize("success")
     assert [(row["step"], row["train/loss"]) for row in rows(tmp_path)] == [("0", "1.0"), ("1", "0.5")]

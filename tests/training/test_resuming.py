@@ -7,10 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import ModelCheckpoint
 
-from centerclip_pl.errors import NonFiniteError
-from centerclip_pl.training.resuming import LastCheckpoint, MovedCheckpoints, SayHowToResume
+from centerclip_pl.training.resuming import MovedCheckpoints, SayHowToResume
 
 
 def trainer(**facts: Any) -> Any:
@@ -24,15 +22,6 @@ def trainer(**facts: Any) -> Any:
         }
         | facts
     )
-
-
-def test_only_a_stop_from_outside_replaces_the_last_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    saved: list[BaseException] = []
-    monkeypatch.setattr(ModelCheckpoint, "on_exception", lambda self, trainer, module, error: saved.append(error))
-    last = LastCheckpoint("checkpoints")
-    for error in (NonFiniteError("the loss is nan"), RuntimeError("out of memory"), KeyboardInterrupt()):
-        last.on_exception(trainer(), None, error)  # type: ignore[arg-type]
-    assert [type(error) for error in saved] == [KeyboardInterrupt]
 
 
 def test_remembered_paths_become_those_of_the_present_folder(tmp_path: Path) -> None:
@@ -74,26 +63,20 @@ def test_a_test_leaves_remembered_paths_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "facts", "exists", "says"),
+    ("facts", "exists", "says"),
     [
-        (KeyboardInterrupt(), {}, False, True),  # it is about to be saved
-        (KeyboardInterrupt(), {"sanity_checking": True}, False, False),  # nothing is saved then
-        (RuntimeError(), {}, False, False),
-        (RuntimeError(), {}, True, True),
-        (KeyboardInterrupt(), {"state": SimpleNamespace(fn="test")}, True, False),
-        (KeyboardInterrupt(), {"is_global_zero": False}, True, False),
+        ({}, True, True),
+        ({}, False, False),  # nothing was written yet
+        ({"state": SimpleNamespace(fn="test")}, True, False),
+        ({"is_global_zero": False}, True, False),
     ],
 )
 def test_how_to_resume_is_said_where_one_can(
-    error: BaseException,
-    facts: dict[str, Any],
-    exists: bool,
-    says: bool,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    facts: dict[str, Any], exists: bool, says: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if exists:
         (tmp_path / "last.ckpt").touch()
+    error = RuntimeError()
     SayHowToResume(Path("runs/x"), str(tmp_path)).on_exception(trainer(**facts), None, error)  # type: ignore[arg-type]
     said = capsys.readouterr().err
-    assert ("stopped at step 7" in said and "--run_dir=runs/x" in said) == says
+    assert ("stopped at step 7" in said and "--run_dir=runs/x goes on from" in said) == says

@@ -1,0 +1,102 @@
+"""Ctrl-C, and SIGTERM as SLURM sends it: a training ends between two steps, where it can go on exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequests(Callback):
+    """Notes that a training has been asked to stop. Its place among the callbacks does not matter.
+
+    A step is finished first; during a validation, its batch. A second signal stops at once. What the processes of a
+    run have noted is put together by `LastCheckpoint`, so that all stop behind the same step.
+
+    Lightning's own handlers are replaced while a training runs: one raises Ctrl-C in the middle of a step, where half
+    of the weights may be new, another starts a collective operation within whatever is going on.
+
+    In a SLURM job, SIGUSR1 (``sbatch --signal=SIGUSR1@90``) stops in the same way and queues the job again.
+    """
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @override
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._listen()
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._before or threading.current_thread() is not threading.main_thread():
+            return
+        self.asked = None
+        requeues = (signal.SIGUSR1,) if "SLURM_JOB_ID" in os.environ else ()
+        for number in (*_SIGNALS, *requeues):
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGUSR1:  # as under nohup
+                self._before[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked is not None:
+            self._deaf()
+            raise _exception(self.asked)
+        self.asked = signal.Signals(number)
+        text = f"{self.asked.name}: the training stops behind this step; once more: at once\n"
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not safe in a handler
+
+    def raise_it(self) -> None:
+        """Ends the training as this process was asked to, or (where only another one was) as by SIGTERM."""
+        self._deaf()
+        raise _exception(self.asked or signal.SIGTERM)
+
+    @override
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.asked is not None and trainer.state.fn == "fit" and trainer.world_size == 1:
+            self.raise_it()
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # It came behind the last step; what would follow is not wanted.
+        if trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False):
+            self.raise_it()
+        self._deaf()
+
+    @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        requeue = self.asked == getattr(signal, "SIGUSR1", None) and isinstance(exception, SIGTERMException)
+        self._deaf()
+        if requeue and trainer.is_global_zero:
+            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+
+    def _deaf(self) -> None:
+        """Gives the signals back to those that had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._before = {}
+
+
+def _exception(number: signal.Signals) -> BaseException:
+    """Lightning knows both: it calls ``on_exception`` and cleans up."""
+    return KeyboardInterrupt() if number == signal.SIGINT else SIGTERMException(128 + signal.SIGTERM)
