@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -179,6 +180,12 @@ class TextVideoRetrieval(L.LightningModule):
                 "set --trainer.max_epochs or --trainer.max_steps",
             )
         self._total_steps = int(steps)
+        if self.trainer.accumulate_grad_batches > 1:
+            rank_zero_warn(
+                f"gradients of {self.trainer.accumulate_grad_batches} batches are added up, but a loss compares the texts "
+                "and videos of one batch: that is no larger set of negatives. For one, raise data.batch_size, with "
+                "model.grad_cache where memory is short."
+            )
         if self._seed is None:
             self._seed = self.trainer.strategy.broadcast(seed_of_run(self.trainer.world_size))
 

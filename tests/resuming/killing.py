@@ -1,7 +1,7 @@
 """Kills trainings and lets the same command go on, until each is done; then compares with one that was never killed.
 
-``python tests/resuming/killing.py --kills 20 --report FILE`` does it with the demo. Each run is a fork of this process,
-which has imported everything: a start costs a tenth of a second instead of ten.
+``python tests/resuming/killing.py --folder NEW --kills 20 --report FILE`` does it with the demo. Each run is a fork of
+this process, which has imported everything: a start costs a tenth of a second instead of ten.
 """
 
 from __future__ import annotations
@@ -54,14 +54,18 @@ class Kill:
     arm: Callable[[], None] = lambda: None
     seconds: float | None = None
     """From outside, so long after the start."""
+    number: signal.Signals = signal.SIGKILL
+    """Then the signal."""
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), number)
 
 
-def in_call(owner: Any, name: str, number: int, after: bool = False) -> Callable[[], None]:
-    """Dies in the `number`-th call of a function."""
+def in_call(
+    owner: Any, name: str, call: int, after: bool = False, number: signal.Signals = signal.SIGKILL
+) -> Callable[[], None]:
+    """Dies in this call of a function, at its beginning or its end."""
 
     def arm() -> None:
         original, calls = getattr(owner, name), 0
@@ -69,11 +73,11 @@ def in_call(owner: Any, name: str, number: int, after: bool = False) -> Callable
         def counted(*args: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == number and not after:
-                die()
+            if calls == call and not after:
+                die(number)
             result = original(*args, **options)
-            if calls == number:
-                die()
+            if calls == call and after:
+                die(number)
             return result
 
         setattr(owner, name, counted)
@@ -112,6 +116,8 @@ def moments(rng: random.Random, seconds: float, steps: int) -> list[Callable[[],
 
     return [
         lambda: Kill("at a random time", seconds=rng.uniform(0.0, seconds)),
+        lambda: Kill("SIGTERM at a random time", seconds=rng.uniform(0.0, seconds), number=signal.SIGTERM),
+        lambda: Kill("SIGINT at a random time", seconds=rng.uniform(0.0, seconds), number=signal.SIGINT),
         lambda: Kill("in a training step", in_call(TextVideoRetrieval, "batch_loss", step(), rng.random() < 0.5)),
         lambda: Kill("in an optimizer step", in_call(TextVideoRetrieval, "optimizer_step", step(), rng.random() < 0.5)),
         lambda: Kill("in a validation", in_call(TextVideoRetrieval, "validation_step", rng.randint(1, 6))),
@@ -153,7 +159,7 @@ class Runs:
                 os.killpg(child, signal.SIGKILL)
                 raise TimeoutError(f"{run_dir} did not end:\n{self.said(run_dir)}")
             if dies_at is not None and now >= dies_at:
-                os.kill(child, signal.SIGKILL)
+                os.kill(child, kill.number if kill else signal.SIGKILL)
                 dies_at = None
             time.sleep(0.005)
 
@@ -189,6 +195,12 @@ class Runs:
         """Runs the command without killing it."""
         status = self.start(run_dir)
         assert status == 0, f"{self.setting.name}: status {status}:\n{self.said(run_dir)}"
+
+
+def was_stopped(status: int, kill: Kill) -> bool:
+    """Whether a run ended as it should: killed, or by itself when it was asked to."""
+    asked = {signal.SIGTERM: (143, -signal.SIGTERM), signal.SIGINT: (1, 130)}
+    return status in asked.get(kill.number, (-signal.SIGKILL,))
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:
@@ -249,10 +261,10 @@ def soak(folder: Path, options: list[str], kills: int, seed: int, settings: tupl
         run_dir = folder / f"run-{number}"
         number += 1
         status = runs.start(run_dir, kill)
-        if status != -signal.SIGKILL:
-            assert status == 0, f"{setting.name}, {kill.name}: status {status}:\n{runs.said(run_dir)}"
+        if status == 0:
             report["too_late"] += 1
         else:
+            assert was_stopped(status, kill), f"{setting.name}, {kill.name}: status {status}:\n{runs.said(run_dir)}"
             report["kills"] += 1
             report["moments"][kill.name] = report["moments"].get(kill.name, 0) + 1
             report["settings"][setting.name] = report["settings"].get(setting.name, 0) + 1
@@ -261,6 +273,21 @@ def soak(folder: Path, options: list[str], kills: int, seed: int, settings: tupl
         if found:
             report["different"].append({"setting": setting.name, "moment": kill.name, "run": str(run_dir), "in": found})
     return report
+
+
+def chain(folder: Path, options: list[str], setting: Setting, kills: list[Kill]) -> dict[str, Any]:
+    """Kills one run again and again, lets it finish, and compares.
+
+    Returns:
+        How each command ended, and what came out different.
+    """
+    runs = Runs(folder, setting, options)
+    runs.finish(folder / "reference")
+    run_dir = folder / "killed"
+    ended = [(kill.name, runs.start(run_dir, kill)) for kill in kills]
+    runs.finish(run_dir)
+    found = differences(outcome(run_dir), outcome(folder / "reference"))
+    return {"ended": ended, "different": found, "said": runs.said(run_dir)}
 
 
 def prepare(root: Path, train: int, val: int, test: int) -> None:
@@ -304,6 +331,24 @@ def common(root: Path, train: int, val: int, test: int, backbone: Path | None = 
     ]
 
 
+def short(folder: Path, backbone: Path, report: Path) -> None:
+    """What `make test` has time for."""
+    from centerclip_pl import TextVideoRetrieval
+
+    sizes = 16, 6, 14
+    prepare(folder / "demo", *sizes)
+    options = [*common(folder / "demo", *sizes, backbone), "--data.batch_size=4", "--data.eval_batch_size=2"]
+    options += ["--model.head=tightTransf", "--tokens.after_block=1", "--tokens.clusters=9"]
+    kills = [
+        Kill("in the second checkpoint", while_writing(2, 0.5)),
+        Kill("in the first validation of the resumed run", in_call(TextVideoRetrieval, "validation_step", 2)),
+        Kill("SIGTERM in a step", in_call(TextVideoRetrieval, "batch_loss", 1, number=signal.SIGTERM)),
+        Kill("in the test", in_call(TextVideoRetrieval, "test_step", 2)),
+    ]
+    found = chain(folder, options, SETTINGS[1], kills)
+    report.write_text(json.dumps(found))
+
+
 def main() -> None:
     """See above."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -311,10 +356,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--report", type=Path)
+    parser.add_argument("--short", type=Path, metavar="BACKBONE", help="one run of this small model, killed often")
     given = parser.parse_args()
     torch.set_num_threads(1)
     preload()
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.short is not None:
+        short(given.folder.resolve(), given.short, given.report)
+        return
     prepare(given.folder / "demo", 48, 12, 14)
     options = [*common(given.folder.resolve() / "demo", 48, 12, 14), "--data.batch_size=6"]
     options += ["--data.eval_batch_size=4"]
