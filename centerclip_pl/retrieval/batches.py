@@ -8,6 +8,8 @@ from torch import Tensor
 from centerclip_pl.errors import ConfigError, NonFiniteError
 from centerclip_pl.types import VideoEmbedding
 
+_AT_ONCE = 2**21  # numbers that are checked at a time: a check needs as much memory as they take
+
 
 def check_batch(
     text: Tensor, text_ids: Tensor, video_of_text: Tensor, video: VideoEmbedding, video_ids: Tensor
@@ -21,7 +23,8 @@ def check_batch(
         video_ids: int64 ``[b]``.
 
     Returns:
-        The videos with zeros in place of segments that do not count, which may hold anything.
+        The videos with zeros in place of segments that do not count, which may hold anything; where all count, the same
+        tensors.
 
     Raises:
         ConfigError: shapes or dtypes that do not fit.
@@ -29,9 +32,10 @@ def check_batch(
     """
     segments, mask = video.segments, video.mask.bool()
     _check_shapes(text, segments, mask, text_ids=text_ids, video_of_text=video_of_text, video_ids=video_ids)
-    segments = segments.masked_fill(~mask[..., None], 0.0)
-    _refuse_non_finite("text", text_ids, ~text.isfinite().all(dim=1))
-    _refuse_non_finite("video", video_ids, ~segments.isfinite().flatten(1).all(dim=1))
+    if not mask.all():
+        segments = segments.masked_fill(~mask[..., None], 0.0)
+    _refuse_non_finite("text", text_ids, text)
+    _refuse_non_finite("video", video_ids, segments)
     _refuse_empty(video_ids, mask)
     return VideoEmbedding(segments, mask)
 
@@ -50,12 +54,15 @@ def _check_shapes(text: Tensor, segments: Tensor, mask: Tensor, **ids: Tensor) -
             )
 
 
-def _refuse_non_finite(what: str, ids: Tensor, bad: Tensor) -> None:
-    if bad.any():
-        raise NonFiniteError(
-            f"the embedding of {what} {int(ids[bad][0])} holds NaN or infinity",
-            "it cannot be ranked: check the checkpoint, or evaluate in 32-bit precision",
-        )
+def _refuse_non_finite(what: str, ids: Tensor, embeddings: Tensor) -> None:
+    rows = max(1, _AT_ONCE // max(1, embeddings[:1].numel()))
+    for some_ids, some in zip(ids.split(rows), embeddings.split(rows), strict=True):
+        bad = ~some.isfinite().flatten(1).all(dim=1)
+        if bad.any():
+            raise NonFiniteError(
+                f"the embedding of {what} {int(some_ids[bad][0])} holds NaN or infinity",
+                "it cannot be ranked: check the checkpoint, or evaluate in 32-bit precision",
+            )
 
 
 def _refuse_empty(video_ids: Tensor, mask: Tensor) -> None:

@@ -1,95 +1,32 @@
-"""R@k, median and mean rank, of a similarity matrix or collected over batches and processes."""
+"""Retrieval metrics of what was collected over batches and processes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from centerclip_pl.errors import ConfigError, NonFiniteError
+from centerclip_pl.errors import ConfigError
 from centerclip_pl.retrieval.batches import check_batch
+from centerclip_pl.retrieval.collecting import collect
+from centerclip_pl.retrieval.figures import (
+    KS,
+    RankTable,
+    ScoreTable,
+    both_directions,
+    check_ks,
+    retrieval_metrics,
+    summarise_ranks,
+)
 from centerclip_pl.retrieval.gallery import Gallery, Score, Similarity, keeping, of_texts
-from centerclip_pl.retrieval.ranks import Ranks, TieRule, ranks_from_matrix
+from centerclip_pl.retrieval.ranks import Ranks
 from centerclip_pl.types import VideoEmbedding
 
-KS = (1, 5, 10)
-
-
-def retrieval_metrics(
-    similarity: Tensor, video_of_text: Tensor, *, ks: Sequence[int] = KS, rule: TieRule = "mean"
-) -> dict[str, float]:
-    """Text-to-video and video-to-text metrics of a similarity matrix.
-
-    What counts as a query and a candidate, and how ties are ranked, is told in `centerclip_pl.retrieval.ranks`.
-
-    Args:
-        similarity: ``[Q, V]``, higher is better.
-        video_of_text: int64 ``[Q]``: the column of each text's own video.
-        ks: for R@k.
-        rule: ``"legacy"`` for the published implementations' treatment of ties; see `ranks_from_matrix`.
-
-    Returns:
-        ``t2v/R@k``, the share of queries with a rank of at most k in percent; ``t2v/MdR``, the median rank (the mean of
-        the two in the middle of an even number); ``t2v/MnR``, the mean rank; and the same with ``v2t/``.
-
-    Raises:
-        ConfigError: shapes, indices or options that do not fit.
-        NonFiniteError: NaN among the scores.
-    """
-    _check_ks(ks)
-    ranks = ranks_from_matrix(similarity, video_of_text, rule=rule)
-    return _both(ranks, ks)
-
-
-def _both(ranks: Ranks, ks: Sequence[int]) -> dict[str, float]:
-    return {
-        f"{direction}/{name}": value
-        for direction, of_queries in (("t2v", ranks.t2v), ("v2t", ranks.v2t))
-        for name, value in summarise_ranks(of_queries, ks).items()
-    }
-
-
-def summarise_ranks(ranks: Tensor, ks: Sequence[int] = KS) -> dict[str, float]:
-    """``R@k``, ``MdR`` and ``MnR``, as in `retrieval_metrics`, of the ranks of one direction.
-
-    Args:
-        ranks: ``[Q]``, from 1; at least one.
-        ks: for R@k.
-    """
-    if len(ranks) == 0:  # all rows NaN, which only the legacy rule lets pass
-        raise NonFiniteError("no query has a finite score of its own", "check the embeddings and the checkpoint")
-    recalls = {f"R@{k}": 100 * (ranks <= k).double().mean().item() for k in ks}
-    return {**recalls, "MdR": ranks.quantile(0.5).item(), "MnR": ranks.mean().item()}
-
-
-class RankTable(NamedTuple):
-    """Ranks with the ids of their queries; ranks float64 from 1, ids int64, all on the CPU and ordered by id."""
-
-    text_ids: Tensor
-    """``[Q]``"""
-    t2v: Tensor
-    """``[Q]``: rank of each text's own video."""
-    video_ids: Tensor
-    """``[M]``: the videos that have texts."""
-    v2t: Tensor
-    """``[M]``: rank of each such video's own texts."""
-
-
-class ScoreTable(NamedTuple):
-    """The scores of all pairs with the ids of their texts and videos, ordered by id, on the CPU."""
-
-    scores: Tensor
-    """float ``[Q, V]``, higher is better."""
-    text_ids: Tensor
-    """int64 ``[Q]``"""
-    video_ids: Tensor
-    """int64 ``[V]``"""
-    video_of_text: Tensor
-    """int64 ``[Q]``: the column of each text's own video."""
+__all__ = ["KS", "RankTable", "RetrievalMetrics", "ScoreTable", "retrieval_metrics", "summarise_ranks"]
 
 
 class RetrievalMetrics(Metric):
@@ -101,12 +38,18 @@ class RetrievalMetrics(Metric):
     `compute`, `compute_subset`, `ranks`, `top`, `scores` and `score` alike. The ranking is done once and kept until
     `update` or `reset`.
 
+    Ranks by cosine are exact, those of float64 products rounded to float32 (`centerclip_pl.retrieval.cosines`), also
+    of galleries whose scores would not fit into memory: beyond the embeddings, less than 0.2 GB are needed, and as much
+    as the embeddings take where they have to be put together or sorted and the caller keeps them too.
+
     Args:
         similarity: texts ``[Q, D]`` and a `VideoEmbedding` of B videos -> scores ``[Q, B]``, higher is better; by
-            default the cosine of the text and the pooled segments, in float64. It is asked about a chunk of videos at
-            a time, and twice about most chunks if there are several, and must give the same answer again.
+            default the cosine of the text and the pooled segments, in float64, on the CPU. It is asked about a chunk of
+            videos at a time, and twice about most chunks if there are several, and must give the same answer again:
+            the result depends on `chunk_size` as far as the similarity itself does.
         ks: for R@k.
-        chunk_size: so many videos at a time; memory grows with texts x chunk.
+        chunk_size: so many videos at a time; memory grows with texts x chunk (with a similarity of one's own, and for
+            `top`). None: at most 1024, and at most 256 MiB of scores.
         keep_scores: keep all scores (float32, in the CPU's memory, texts x videos) once they are computed: for a
             similarity that costs more than such memory, like a network over each pair.
         **options: of `torchmetrics.Metric`. ``compute_on_cpu=True`` keeps embeddings on the CPU; with several
@@ -139,13 +82,13 @@ class RetrievalMetrics(Metric):
         self,
         similarity: Similarity | None = None,
         ks: Sequence[int] = KS,
-        chunk_size: int = 1024,
+        chunk_size: int | None = None,
         keep_scores: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        _check_ks(ks)
-        if chunk_size < 1:
+        check_ks(ks)
+        if chunk_size is not None and chunk_size < 1:
             raise ConfigError(f"chunk_size is {chunk_size}, but must be at least 1")
         # In a tuple, so that a head with weights does not become a submodule, and its weights part of state_dict twice.
         self._similarity = (similarity,)
@@ -206,13 +149,16 @@ class RetrievalMetrics(Metric):
             DataError: nothing to rank, a text of an absent video, or a text with two videos.
             NonFiniteError: NaN among the scores; names text and video by their ids.
         """
-        gallery = self._gallery()
-        score = gallery.scorer(self._similarity[0], self.device)
-        score = keeping(score) if self.keep_scores else score
-        ranks = gallery.rank(score, self.chunk_size)
-        self._score = score if self.keep_scores else None
+        gallery, similarity = self._gallery(), self._similarity[0]
+        if similarity is None and not self.keep_scores:
+            ranks = gallery.rank_by_cosine(self.chunk_size)
+        else:
+            score = gallery.scorer(similarity, self.device)
+            score = keeping(score) if self.keep_scores else score
+            ranks = gallery.rank(score, self.chunk_size)
+            self._score = score if self.keep_scores else None
         self._ranking = (gallery, ranks)
-        return _both(ranks, self.ks)
+        return both_directions(ranks, self.ks)
 
     def compute_subset(self, text_ids: Tensor) -> dict[str, float]:
         """The ``t2v/`` metrics of some texts, among all videos.
@@ -244,12 +190,12 @@ class RetrievalMetrics(Metric):
         if k < 1:
             raise ConfigError(f"k is {k}, but must be at least 1")
         gallery, _ = self._ranked()
-        texts = torch.arange(len(gallery.text_ids)) if text_ids is None else gallery.text_positions(text_ids)
-        gallery = gallery.of_texts(texts)
-        if self._score is None:
-            score = gallery.scorer(self._similarity[0], self.device)
-        else:
-            score = of_texts(self._score, texts)
+        score = self._score
+        if text_ids is not None:
+            texts = gallery.text_positions(text_ids)
+            gallery = gallery.of_texts(texts)
+            score = None if score is None else of_texts(score, texts)
+        score = score or gallery.scorer(self._similarity[0], self.device)
         return gallery.best(score, self.chunk_size, k)
 
     def scores(self) -> ScoreTable:
@@ -293,29 +239,11 @@ class RetrievalMetrics(Metric):
         return self._ranking
 
     def _gallery(self) -> Gallery:
-        # One tensor after a synchronisation, a list of the batches without.
-        flat = {name: _joined(getattr(self, name), dtype) for name, dtype in self._states.items()}
-        shapes = flat["shapes"].view(-1, 3).unique(dim=0).tolist() or [[0, 0, 0]]
-        if len(shapes) > 1:
-            raise ConfigError(
-                f"processes hold embeddings with different [text channels, segments, video channels]: {shapes}",
-                "evaluate the same model in all processes",
-            )
-        text_channels, count, channels = shapes[0]
-        video = VideoEmbedding(
-            flat["segments"].view(len(flat["video_ids"]), count, channels),
-            flat["mask"].view(len(flat["video_ids"]), count),
-        )
-        text = flat["text"].view(len(flat["text_ids"]), text_channels)
-        return Gallery.collect(text, flat["text_ids"], flat["video_of_text"], video, flat["video_ids"])
+        return collect({name: getattr(self, name) for name in self._states}, self._hold)
 
-
-def _joined(state: Tensor | list[Tensor], dtype: torch.dtype) -> Tensor:
-    if isinstance(state, Tensor):
-        return state
-    return torch.cat(state) if state else torch.empty(0, dtype=dtype)
-
-
-def _check_ks(ks: Sequence[int]) -> None:
-    if len(ks) == 0 or min(ks) < 1:
-        raise ConfigError(f"ks is {tuple(ks)}, but R@k needs k of at least 1", "1, 5 and 10 are usual")
+    def _hold(self, name: str, flat: Tensor) -> None:
+        state = getattr(self, name)
+        if isinstance(state, list):
+            state[:] = [flat]  # in place: a MetricCollection may share it with another metric
+        else:
+            setattr(self, name, flat)

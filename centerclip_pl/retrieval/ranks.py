@@ -17,9 +17,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from centerclip_pl.errors import ConfigError, NonFiniteError
+from centerclip_pl.errors import ConfigError
+from centerclip_pl.retrieval.rankable import check_map, check_matrix, refuse_nan
 
 TieRule = Literal["mean", "legacy"]
+
+_PAIRS_AT_ONCE = 2**20
 
 
 class Ranks(NamedTuple):
@@ -47,7 +50,7 @@ def ranks_from_matrix(similarity: Tensor, video_of_text: Tensor, *, rule: TieRul
         ConfigError: shapes, indices or a rule that do not fit.
         NonFiniteError: NaN (not with ``"legacy"``); names the first text and video.
     """
-    _check_matrix(similarity, video_of_text)
+    check_matrix(similarity, video_of_text)
     if rule == "legacy":
         return _legacy_ranks(similarity, video_of_text)
     if rule != "mean":
@@ -85,11 +88,11 @@ def ranks_in_chunks(
         ConfigError: shapes, sizes or indices that do not fit.
         NonFiniteError: NaN among the scores; names the text and the video.
     """
-    _check_map(video_of_text, num_texts, num_videos)
+    check_map(video_of_text, num_texts, num_videos)
     if chunk_size < 1:
         raise ConfigError(f"chunk_size is {chunk_size}, but must be at least 1")
     own_video = video_of_text.cpu()
-    owners, group = own_video.unique(return_inverse=True)  # (M), (Q)
+    groups = _Groups.of(own_video)
     own = torch.zeros(num_texts, dtype=torch.float64)  # each text's score of its own video, filled chunk by chunk
     ahead = torch.zeros(num_texts, dtype=torch.float64)  # videos ahead of it, those that tie counting one half
     v2t = []
@@ -102,15 +105,13 @@ def ranks_in_chunks(
                 f"{list(scores.shape)}",
                 f"a similarity returns [texts, videos], here [{num_texts}, {part.stop - part.start}]",
             )
-        _refuse_nan(scores, part.start, text_ids, video_ids)
+        refuse_nan(scores, part.start, text_ids, video_ids)
         return _comparable(scores)
 
     def count(scores: Tensor, part: slice, queries: Tensor) -> None:
-        if len(queries) < num_texts:
-            scores = scores[queries.to(scores.device)]
-        mark = own[queries, None].to(scores)  # back to the dtype that it came from
+        mark = own[queries].to(scores)  # back to the dtype that it came from
         with_itself = (own_video[queries] >= part.start) & (own_video[queries] < part.stop)
-        ahead[queries] += _count(scores > mark, 1) + (_count(scores == mark, 1) - with_itself.double()) / 2
+        ahead[queries] += _ahead_in_rows(scores, mark, queries) - with_itself.double() / 2
 
     parts = [slice(start, min(start + chunk_size, num_videos)) for start in range(0, num_videos, chunk_size)]
     for part in parts:
@@ -119,26 +120,73 @@ def ranks_in_chunks(
         rows, columns = inside.to(scores.device), (own_video[inside] - part.start).to(scores.device)
         own[inside] = scores[rows, columns].cpu().double()
         count(scores, part, (own_video < part.stop).nonzero()[:, 0])
-        v2t.append(_group_ranks(scores, group, owners, part))
+        v2t.append(_group_ranks(scores, groups, part))
         del scores  # before the next are made
     for part in parts[:-1]:
         not_yet = (own_video >= part.stop).nonzero()[:, 0]
         if len(not_yet):
             count(scored(part), part, not_yet)
-    return Ranks(1 + ahead, torch.cat(v2t), owners)
+    return Ranks(1 + ahead, torch.cat(v2t), groups.owners)
 
 
-def _group_ranks(scores: Tensor, group: Tensor, owners: Tensor, part: slice) -> Tensor:
+class _Groups(NamedTuple):
+    """The texts by their videos; on the CPU."""
+
+    owners: Tensor
+    """int64 ``[M]``: the videos that have texts, ascending."""
+    of_text: Tensor
+    """int64 ``[Q]``: where in `owners` each text's video is."""
+    text: Tensor | None
+    """int64 ``[M]``: the one text of each of these videos; None where one has several."""
+
+    @classmethod
+    def of(cls, own_video: Tensor) -> _Groups:
+        owners, of_text = own_video.unique(return_inverse=True)
+        return cls(owners, of_text, of_text.argsort() if len(owners) == len(own_video) else None)
+
+
+def _group_ranks(scores: Tensor, groups: _Groups, part: slice) -> Tensor:
     """Video to text for the videos of one chunk: scores ``[Q, c]`` -> ranks ``[c']`` of those that have texts."""
-    queries = ((owners >= part.start) & (owners < part.stop)).nonzero()[:, 0]  # (c'): their positions in `owners`
-    columns = scores[:, (owners[queries] - part.start).to(scores.device)]  # (Q, c')
-    best = _best_of_groups(columns, group, len(owners))  # (M, c')
-    own = best.gather(0, queries[None].to(best.device))  # (1, c')
-    return 1 + _count(best > own, 0) + (_count(best == own, 0) - 1) / 2
+    queries = ((groups.owners >= part.start) & (groups.owners < part.stop)).nonzero()[:, 0]  # (c'): their positions
+    if len(queries) < part.stop - part.start:
+        scores = scores[:, (groups.owners[queries] - part.start).to(scores.device)]  # (Q, c')
+    if groups.text is None:
+        scores, right = _best_of_groups(scores, groups.of_text, len(groups.owners)), queries  # (M, c')
+    else:
+        right = groups.text[queries]
+    own = scores.gather(0, right[None].to(scores.device))  # (1, c')
+    return 1 + _ahead_in_columns(scores, own) - 0.5
 
 
-def _count(mask: Tensor, dim: int) -> Tensor:
-    return mask.sum(dim).cpu().double()  # in this order: not every accelerator has float64
+def _ahead_in_rows(scores: Tensor, mark: Tensor, rows: Tensor) -> Tensor:
+    """How many in each of some rows are above its mark, those that equal it counting one half.
+
+    Some rows at a time, for a sum of booleans makes them int64. Counted in int64: not every accelerator has float64.
+
+    Args:
+        scores: ``[Q, c]``.
+        mark: ``[q]``.
+        rows: int64 ``[q]``, ascending, each once.
+
+    Returns:
+        float64 ``[q]``, on the CPU.
+    """
+    at_once = max(1, _PAIRS_AT_ONCE // max(1, scores.shape[1]))
+    everything = len(rows) == len(scores)
+    twice = []
+    for start in range(0, len(rows), at_once):
+        some = slice(start, start + at_once)
+        part = scores[some] if everything else scores[rows[some].to(scores.device)]
+        twice.append((part > mark[some, None]).sum(1) + (part >= mark[some, None]).sum(1))
+    return torch.cat(twice).cpu().double() / 2 if twice else torch.zeros(0, dtype=torch.float64)
+
+
+def _ahead_in_columns(scores: Tensor, mark: Tensor) -> Tensor:
+    """The same for each column: ``[n, c]`` and ``[1, c]`` -> float64 ``[c]``, on the CPU."""
+    twice = torch.zeros(scores.shape[1], dtype=torch.int64, device=scores.device)
+    for part in scores.split(max(1, _PAIRS_AT_ONCE // max(1, scores.shape[1]))):
+        twice += (part > mark).sum(0) + (part >= mark).sum(0)
+    return twice.cpu().double() / 2
 
 
 def _best_of_groups(scores: Tensor, group: Tensor, num_groups: int) -> Tensor:
@@ -171,44 +219,3 @@ def _comparable(scores: Tensor) -> Tensor:
     if scores.dtype in (torch.float16, torch.bfloat16):
         return scores.float()
     return scores if scores.is_floating_point() else scores.double()
-
-
-def _refuse_nan(scores: Tensor, first_video: int, text_ids: Tensor | None, video_ids: Tensor | None) -> None:
-    bad = scores.isnan()
-    if not bad.any():
-        return
-    text, column = bad.nonzero()[0].tolist()
-    video = first_video + column
-    text_name = text if text_ids is None else int(text_ids[text])
-    video_name = video if video_ids is None else int(video_ids[video])
-    raise NonFiniteError(
-        f"the similarity of text {text_name} and video {video_name} is NaN",
-        "a query with NaN has no rank: check the embeddings of both, and the checkpoint",
-    )
-
-
-def _check_matrix(similarity: Tensor, video_of_text: Tensor) -> None:
-    if similarity.ndim != 2 or similarity.is_complex():
-        raise ConfigError(
-            f"a similarity of shape {list(similarity.shape)} and dtype {similarity.dtype} cannot be ranked",
-            "pass a real matrix [texts, videos]",
-        )
-    _check_map(video_of_text, *similarity.shape)
-
-
-def _check_map(video_of_text: Tensor, num_texts: int, num_videos: int) -> None:
-    if num_texts == 0 or num_videos == 0:
-        raise ConfigError(f"there are {num_texts} texts and {num_videos} videos", "ranks need at least one of each")
-    if video_of_text.dtype != torch.int64 or video_of_text.shape != (num_texts,):
-        raise ConfigError(
-            f"video_of_text has the shape {list(video_of_text.shape)} and dtype {video_of_text.dtype}",
-            f"pass one int64 number for each of the {num_texts} texts (the rows of a similarity)",
-        )
-    outside = ((video_of_text < 0) | (video_of_text >= num_videos)).nonzero()[:, 0]
-    if len(outside):
-        text = int(outside[0])
-        raise ConfigError(
-            f"video_of_text says that text {text} describes video {int(video_of_text[text])}, but there are "
-            f"{num_videos} videos",
-            f"pass columns of the similarity, 0 to {num_videos - 1}",
-        )

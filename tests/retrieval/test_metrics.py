@@ -313,7 +313,7 @@ def test_memory_grows_with_the_chunk_and_not_with_the_gallery() -> None:
         )
         metric.compute()
         metric.top(5)
-    assert texts * chunk <= largest.numel <= texts * (chunk + 5)
+    assert texts * chunk <= largest.numel <= texts * (chunk + 6)  # a multiple of eight, and those of `top`
 
 
 class Head(nn.Module):
