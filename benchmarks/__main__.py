@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import clustering, encoder, parts, reading, tables, training_step
+from benchmarks import clustering, encoder, evaluation, parts, reading, tables, training_step
 from benchmarks.memory import is_out_of_memory
 from benchmarks.plan import Plan
 from benchmarks.report import RESULTS, Measured, Part, circumstances, differences, results_path, write
@@ -25,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[Plan], list[Measured]]] = {
     "training": training_step.against_none,
     "reading": reading.against_whole,
     "waiting": reading.waiting,
+    "evaluation": evaluation.at_scale,
 }
 PARTS: dict[str, Callable[[Plan], list[Part]]] = {"reducers": parts.reducers, "heads": parts.heads}
 
