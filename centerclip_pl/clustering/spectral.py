@@ -23,6 +23,9 @@ Graph = Literal["heat", "knn"]
 NEIGHBOURS_A_FRAME = 5
 """Of a token, for each frame of its segment, in the "knn" graph, as CenterCLIP has it."""
 
+# Beyond, its square or the inverse of that is no number: all affinities were NaN.
+_SIGMAS = 1e-15, 1e15
+
 
 @torch.compiler.disable  # the rounds of k-medoids at its end depend on the data
 @torch.no_grad()
@@ -112,8 +115,10 @@ def check_graph(graph: str, sigma: float, neighbours: int | None, window: tuple[
     """Raises ConfigError for options of `spectral` that cannot work with any tokens."""
     if graph not in get_args(Graph):
         raise ConfigError(f"graph is {graph!r}", f"choose one of {', '.join(map(repr, get_args(Graph)))}")
-    if not 0 < sigma < float("inf"):
-        raise ConfigError(f"sigma is {sigma}, but must be positive and finite", "2 is the paper's")
+    if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:  # NaN too
+        raise ConfigError(
+            f"sigma is {sigma}, but must be positive, from {_SIGMAS[0]:g} to {_SIGMAS[1]:g}", "2 is the paper's"
+        )
     if neighbours is not None and neighbours < 1:
         raise ConfigError(f"neighbours is {neighbours}, but must be at least 1 (a token is its own first neighbour)")
     if window is not None and (len(window) != 3 or any(side < 1 or side % 2 == 0 for side in window)):
