@@ -20,6 +20,7 @@ FrameOrder = Literal["forward", "reverse", "shuffle"]
 _ROUNDING = (
     1e-3 + 1e-9
 )  # seconds; containers store milliseconds, and a tie of exactly one shall not be the floats' choice
+_MOST_TIMES = 10_000_000  # 80 MB
 
 
 def uniform_indices(num_frames: int, clip_length: int) -> list[int]:
@@ -137,7 +138,11 @@ def frames_at(spans: np.ndarray, fps: float, start: float | None = None, end: fl
         raise ConfigError(f"fps={fps:g}: must be a positive number", "use frames a second, e.g. 1")
     first = max(0.0, 0.0 if start is None else start)
     last = spans[-1, 1] if end is None else min(end, spans[-1, 1])
-    times = first + np.arange(math.ceil(max(0.0, last - first) * fps) + 1) / fps
+    number = max(0.0, last - first) * fps
+    if number > _MOST_TIMES:  # no file has so many frames a second, and the times would take gigabytes
+        begin, end_at = np.searchsorted(spans[:, 0], [first + _ROUNDING, last - 1e-9 + _ROUNDING], side="right")
+        return np.arange(begin - 1, end_at, dtype=np.int64)
+    times = first + np.arange(math.ceil(number) + 1) / fps
     times = times[times < last - 1e-9]
     # The frame that is shown at a time is the last one that began before it.
     return np.unique(np.searchsorted(spans[:, 0], times + _ROUNDING, side="right") - 1)

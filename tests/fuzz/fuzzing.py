@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 PROFILE = "soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "gate"
-_COUNTS = {"gate": (40, 25, 12), "soak": (4000, 1500, 400)}
+_COUNTS = {"gate": (20, 20, 10), "soak": (4000, 1500, 400)}
 
 
 def _profile(examples: int) -> settings:
