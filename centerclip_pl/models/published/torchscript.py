@@ -11,9 +11,9 @@ import io
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,12 @@ _DTYPES = {
     "LongStorage": torch.int64,
     "ShortStorage": torch.int16,
 }
+# Operations that set memory aside before it is read, or hash what they are given: no archive of weights has them.
+_REFUSED = (
+    *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
+    *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET),
+)
+_LOADS: dict[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
 _LISTS = {"build_boollist", "build_doublelist", "build_intlist", "build_tensorlist", "restore_type_tag"}
 
 
@@ -60,9 +66,18 @@ class _First:
         return first
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):
+    """The unpickler that is written in Python: the one in C sets memory aside as a hostile file tells it to.
+
+    OpenAI's files take a second.
+    """
+
+    stack: list[Any]
+
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(_read(archive, f"{root}data.pkl")))
+        content = _read(archive, f"{root}data.pkl")
+        super().__init__(io.BytesIO(content))
+        self.size = len(content)
         self._archive, self._root = archive, root
         self._storages: dict[str, Tensor] = {}
         self._classes: dict[str, type] = {}
@@ -91,6 +106,35 @@ class _Unpickler(pickle.Unpickler):
             self._storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
         return self._storages[key]
 
+    def _refuse(self) -> None:
+        raise pickle.UnpicklingError("an operation that archives of weights do not need")
+
+    def _set_one(self) -> None:
+        _require_plain(self.stack[-2:-1])
+        _LOADS[pickle.SETITEM[0]](self)
+
+    def _set_some(self) -> None:
+        _require_plain(self.stack[::2])
+        _LOADS[pickle.SETITEMS[0]](self)
+
+    def _make_dict(self) -> None:
+        _require_plain(self.stack[::2])
+        _LOADS[pickle.DICT[0]](self)
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_LOADS,
+        **dict.fromkeys((code[0] for code in _REFUSED), _refuse),
+        pickle.SETITEM[0]: _set_one,
+        pickle.SETITEMS[0]: _set_some,
+        pickle.DICT[0]: _make_dict,
+    }
+
+
+def _require_plain(keys: list[Any]) -> None:
+    """The hash of tuples in tuples may take for ever."""
+    if not all(isinstance(key, str | bytes | int | float) for key in keys):
+        raise pickle.UnpicklingError("a key that is neither a word nor a number")
+
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     # torch never compresses these; a compressed one could unpack to any size.
@@ -115,8 +159,8 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
             root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("data.pkl")
-            top = _Unpickler(archive, root).load()
-            return dict(_tensors(top, "", set()))
+            unpickler = _Unpickler(archive, root)
+            return dict(_tensors(unpickler.load(), "", set(), [unpickler.size]))
     except _RefusedError as error:
         raise CheckpointError(
             f"checkpoint {path}: its pickle asks for {error}, which a TorchScript archive of weights does not need: "
@@ -130,11 +174,22 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _tensors(owner: Any, name: str, above: set[int]) -> Iterator[tuple[str, Tensor]]:
+def _tensors(owner: Any, name: str, above: set[int], left: list[int]) -> Iterator[tuple[str, Tensor]]:
+    """
+    Args:
+        owner: an object of the archive.
+        name: what leads to it.
+        above: the objects that it is a part of.
+        left: how many attributes may still be looked at. An object that is meant in many places is found in each, and
+            objects of such objects would unfold without end: a file has more bytes than attributes.
+    """
     if not isinstance(owner, _Inert) or id(owner) in above:  # an object may refer to one that it is a part of
         return
     for attribute, value in vars(owner).items():
+        left[0] -= 1
+        if left[0] < 0:
+            raise ValueError("it unfolds to far more than its size")
         if isinstance(value, Tensor):
             yield f"{name}{attribute}", value
         else:
-            yield from _tensors(value, f"{name}{attribute}.", above | {id(owner)})
+            yield from _tensors(value, f"{name}{attribute}.", above | {id(owner)}, left)
