@@ -18,6 +18,7 @@ RESULTS, CONFIG = "results.json", "config.yaml"
 _NO_RUNS = frozenset({"wandb", "checkpoints", "__pycache__", "node_modules"})
 # 1,000 files take 2 s with libyaml, 20 s without; wheels of PyYAML have it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NESTING = 2000  # of what may be lists in lists: libyaml ends the process where there are tens of thousands
 
 
 def find_local(source: str | Path, seen: set[Path] | None = None) -> Found:
@@ -63,10 +64,12 @@ def read_config(path: Path) -> dict[str, Any] | None:
         DataError: the file cannot be read, or holds no options.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
+        text = path.read_text(encoding="utf-8")
+        deep = sum(map(text.count, ("[", "{", "- ", "? "))) > _NESTING
+        content = yaml.load(text, yaml.SafeLoader if deep else _LOADER)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 is no date
         raise DataError(f"{path}: cannot be read: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds no options of a run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,40 @@ _COMMIT = Commit.__required_keys__
 _TOKENS = ("after_block", "segments", "clusters")
 
 
+_TEXTS = (
+    *("dataset", "split", "protocol", "method", "backbone", "head", "selection", "selected_on", "memory_kind"),
+    *("device", "dtype", "commit", "version"),
+)
+_NUMBERS = (
+    *("gmacs", "encode_ms", "clustering_ms", "memory_mb", "threads", "seed", "epochs", "videos", "texts"),
+    *("missing_videos", "broken_videos", "published_videos", "duration_s"),
+)
+_MOST = 2**53  # beyond, floats do not know every whole number; nothing here is as large
+
+
 def row_of(run: FoundRun) -> tuple[dict[str, Any], dict[str, Any]]:
     """The columns that every table has, and the run's further options.
 
     Raises:
         DataError: a part of the results or of the options is not as this package writes it.
     """
+    try:
+        row, further = _row_of(run)
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as error:
+        raise DataError(f"{run.name}: results.json is not as this package writes it: {error}", _AGAIN) from error
+    for names, kinds, what in ((_TEXTS, (str,), "text"), (_NUMBERS, (int, float), "number")):
+        for name in names:
+            value = row.get(name)
+            if value is not None and (not isinstance(value, kinds) or (what == "number" and not abs(value) < _MOST)):
+                raise DataError(f"{run.name}: its {name} is no {what}, but {reprlib.repr(value)}", _AGAIN)
+    for name in _TOKENS:  # a text stands for a list of several reducers' numbers
+        value = row.get(name)
+        if not isinstance(value, int | str | None) or (isinstance(value, int) and not abs(value) < _MOST):
+            raise DataError(f"{run.name}: its {name} is no whole number, but {reprlib.repr(value)}", _AGAIN)
+    return row, further
+
+
+def _row_of(run: FoundRun) -> tuple[dict[str, Any], dict[str, Any]]:
     results = run.results
     _check(run)
     selection, counts = results["selection"], results["counts"]
@@ -57,7 +86,7 @@ def row_of(run: FoundRun) -> tuple[dict[str, Any], dict[str, Any]]:
         "missing_videos": counts["missing_videos"],
         "broken_videos": counts["broken_videos"],
         "published_videos": counts.get("published_videos"),
-        "created": results["created"],
+        "created": str(results["created"]),
         "duration_s": results["duration_seconds"],
         "commit": None if commit is None else commit["hash"] + ("-dirty" if commit["dirty"] else ""),
         "version": results["versions"].get("centerclip-pl"),
@@ -67,7 +96,7 @@ def row_of(run: FoundRun) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         row |= _setting(run.config, trained)
         further = settings(run.config, trained=trained)
-    except (ConfigError, AttributeError, TypeError, ValueError) as error:
+    except (ConfigError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(f"{run.name}: its options cannot be understood: {error}", "restore config.yaml") from error
     if weights is not None:  # each checkpoint is a setting of its own: how it was trained is told elsewhere
         further["ckpt_path"] = weights

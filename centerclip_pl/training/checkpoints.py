@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import reprlib
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPConfig
+from torch import Tensor
 
-from centerclip_pl.errors import CheckpointError, ConfigError
-from centerclip_pl.models.published import load_plain
+from centerclip_pl.errors import CenterCLIPError, CheckpointError
+from centerclip_pl.models.published import Archive, describe_ours, load_plain
 from centerclip_pl.tokens import Reducer, registered_reducers
 from centerclip_pl.training.module import ARCHITECTURE_VERSION, TextVideoRetrieval
 
@@ -38,6 +39,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content or "centerclip" not in content:
         raise CheckpointError(f"checkpoint {path}: was not written by this package", _OURS)
     check_description(path, content["centerclip"])
+    weights, recipe = content["state_dict"], content.get("centerclip_recipe", {})
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise CheckpointError(f"checkpoint {path}: its state_dict is no table of weights", _ANOTHER)
+    if not isinstance(recipe, dict) or not all(isinstance(value, _PLAIN) for value in recipe.values()):
+        raise CheckpointError(f"checkpoint {path}: its centerclip_recipe is no table of options", _ANOTHER)
     return content
 
 
@@ -48,14 +54,23 @@ def check_description(path: str | Path, plan: Any) -> None:
         CheckpointError: naming both versions.
     """
     version = plan.get("version") if isinstance(plan, dict) else None
-    if version != ARCHITECTURE_VERSION:
+    if type(version) is not int or version != ARCHITECTURE_VERSION:
         raise CheckpointError(
-            f"checkpoint {path}: has format version {version!r}, this is a reader of version {ARCHITECTURE_VERSION}",
+            f"checkpoint {path}: has format version {reprlib.repr(version)}, this is a reader of version "
+            f"{ARCHITECTURE_VERSION}",
             "use the version of centerclip-pl that wrote it",
         )
     absent = [name for name in ("clip_config", *_COMPARED) if name not in plan]
     if absent:
         raise CheckpointError(f"checkpoint {path}: its description lacks {', '.join(absent)}", _ANOTHER)
+    for name, value in plan.items():
+        if not isinstance(value, _DESCRIPTION.get(name, ())) or isinstance(value, bool):
+            raise CheckpointError(
+                f"checkpoint {path}: its description has {reprlib.repr(name)} = {reprlib.repr(value)}", _ANOTHER
+            )
+    for entry in plan["reduction"]:
+        if not isinstance(entry, dict) or {name: type(value) for name, value in entry.items()} != _REDUCER:
+            raise CheckpointError(f"checkpoint {path}: its description has a reducer {reprlib.repr(entry)}", _ANOTHER)
 
 
 def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
@@ -69,16 +84,27 @@ def load_checkpoint(path: str | Path) -> TextVideoRetrieval:
     """
     content = read_checkpoint(path)
     plan = content["centerclip"]
+    # Sizes that are not those of the weights are refused before a module of these sizes is made.
+    config = describe_ours(Archive(Path(path), "torch.save", content["state_dict"]), plan).config()
+    options = described_options(path, plan)
     with warnings.catch_warnings():
         # Of what a head starts from; its weights come next.
         warnings.filterwarnings("ignore", message="the similarity head cannot start from CLIP")
-        config = CLIPConfig.from_dict(plan["clip_config"])
-        module = TextVideoRetrieval(backbone=config, **described_options(path, plan))
+        try:
+            module = TextVideoRetrieval(backbone=config, **options)
+        except Exception as error:  # nearly any, for values that nobody wrote
+            raise not_buildable(path, error) from error
     try:
         module.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise CheckpointError(f"checkpoint {path}: its weights do not fit its own description: {error}") from error
     return module.eval()
+
+
+def not_buildable(path: str | Path, error: Exception) -> CheckpointError:
+    """The error for a description that has the right form and stands for nothing that can be made."""
+    said = error.problem if isinstance(error, CenterCLIPError) else f"{type(error).__name__}: {error}"[:300]
+    return CheckpointError(f"checkpoint {path}: what its description says cannot be built: {said}", _ANOTHER)
 
 
 def described_options(path: str | Path, plan: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +117,19 @@ def described_options(path: str | Path, plan: dict[str, Any]) -> dict[str, Any]:
     return {"reduction": [_reducer(path, **entry) for entry in plan["reduction"]], **options}
 
 
+_PLAIN = (str, int, float, type(None))
+_DESCRIPTION: dict[str, tuple[type, ...]] = {
+    "version": (int,),
+    "clip_config": (dict,),
+    "reduction": (list,),
+    "head": (str,),
+    "patch": (str,),
+    "segment_mask": (str,),
+    "num_frames": (int,),
+    "max_logit_scale": (int, float),
+    "attention": (str,),
+}
+_REDUCER = {"name": str, "options": dict}
 _COMPARED = ("reduction", "head", "patch", "segment_mask", "num_frames")
 
 
@@ -157,6 +196,6 @@ def _reducer(path: str | Path, name: str, options: dict[str, Any]) -> Reducer:
         )
     try:
         reducer: Reducer = kind(**options)
-    except (TypeError, ConfigError) as error:  # options of another version
+    except Exception as error:  # options of another version, or of none
         raise CheckpointError(f"checkpoint {path}: its reducer {name} cannot be built: {error}") from error
     return reducer

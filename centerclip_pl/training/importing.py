@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from transformers import CLIPConfig
 
-from centerclip_pl.errors import CheckpointError, ConfigError
+from centerclip_pl.errors import CenterCLIPError, CheckpointError, ConfigError
 from centerclip_pl.models.published import (
     HEAD,
     REDUCERS,
@@ -23,7 +23,7 @@ from centerclip_pl.models.published import (
     read_archive,
 )
 from centerclip_pl.tokens import Reducer
-from centerclip_pl.training.checkpoints import check_description, described_options
+from centerclip_pl.training.checkpoints import check_description, described_options, not_buildable
 from centerclip_pl.training.module import TextVideoRetrieval
 
 
@@ -87,9 +87,15 @@ def read_published(path: str | Path, **options: Any) -> Imported:
     patch = _choose("patch", options.get("patch"), "2d", file.naming.patch, file)
     file = file.for_model(inflate=patch != file.naming.patch)
     config = file.config()
-    file.check(clip_shapes(config, patch), whole=False)  # before a module of this size is made
-
-    module, prepared = _build(config, options | {"head": head, "patch": patch})
+    try:
+        file.check(clip_shapes(config, patch), whole=False)  # before a module of this size is made
+        module, prepared = _build(config, options | {"head": head, "patch": patch})
+    except CenterCLIPError:
+        raise
+    except Exception as error:
+        if not described:
+            raise
+        raise not_buildable(file.path, error) from error
     file = file.for_model(inflate=patch != file.naming.patch, embedded=_embedded(module))
     shapes = {name: list(tensor.shape) for name, tensor in module.state_dict().items()}
     new_head = [name for name in shapes if name.startswith(HEAD) and file.naming.head != head]

@@ -52,7 +52,7 @@ def read_ranks(path: str | Path) -> pd.DataFrame:
         raise DataError(f"{path}: lacks the column {', '.join(absent)}", _AGAIN)
     if not set(ranks["direction"].unique()) <= {"t2v", "v2t"}:
         raise DataError(f"{path}: has directions other than t2v and v2t", _AGAIN)
-    if not pd.api.types.is_numeric_dtype(ranks["rank"]) or not bool((ranks["rank"] >= 1).all()):
+    if not pd.api.types.is_numeric_dtype(ranks["rank"]) or not bool(ranks["rank"].between(1, 2**53).all()):
         raise DataError(f"{path}: has ranks that are not numbers from 1 on", _AGAIN)
     caption = ranks["caption"].astype(object)
     return ranks.assign(

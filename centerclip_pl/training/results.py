@@ -213,6 +213,8 @@ def read_results(path: str | Path) -> Results:
             f"{path}: is not complete JSON (line {error.lineno}: {error.msg})",
             "the file was cut off or edited; test again",
         ) from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+        raise DataError(f"{path}: cannot be read: {error}", "the file was edited; test again") from error
     return check_results(content, path)
 
 

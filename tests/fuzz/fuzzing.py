@@ -10,6 +10,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from centerclip_pl.errors import CenterCLIPError
+
 PROFILE = "soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "gate"
 _COUNTS = {"gate": (20, 20, 10), "soak": (4000, 1500, 400)}
 
@@ -44,6 +46,19 @@ def tried(kind: str = "good", times: int = 1) -> None:
     """Counts an input of the test that runs: a ``"good"`` one, or a ``"bad"`` one, which has to be refused."""
     assert kind in ("good", "bad")
     TRIED[_running, kind] += times
+
+
+def attempt(call: Callable[[], Any]) -> tuple[Any, CenterCLIPError | None]:
+    """What a call returns, and None; or None and the error of this package. Anything else is a defect, and is raised.
+
+    The message must be one that can be read: not the text of a whole file.
+    """
+    try:
+        return call(), None
+    except CenterCLIPError as caught:
+        error = caught
+    assert 0 < len(str(error)) < 4000, str(error)[:4000]
+    return None, error
 
 
 # --------------------------------------------------------------------------------------------------- damage to bytes

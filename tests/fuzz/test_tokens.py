@@ -148,7 +148,9 @@ def test_means_of_clusters_are_those_of_a_loop(seed: int, groups: int, count: in
 
 
 @FUNCTIONS
-@given(st.sampled_from([KMedoids, Spectral, SparseSampling]), st.integers(-3, 9), st.integers(-3, 9), st.integers(-3, 40))
+@given(
+    st.sampled_from([KMedoids, Spectral, SparseSampling]), st.integers(-3, 9), st.integers(-3, 9), st.integers(-3, 40)
+)
 def test_plans_that_cannot_work_are_refused_before_anything_runs(
     kind: Any, after_block: int, segments: int, clusters: int
 ) -> None:

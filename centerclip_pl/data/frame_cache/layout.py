@@ -55,6 +55,16 @@ read; ``first_frame`` is the clip's first record batch in its ``shard``, and its
 """
 
 
+_KINDS: dict[str, tuple[type, ...]] = {
+    "dataset": (str,),
+    "image_size": (int,),
+    "fps": (int, float, type(None)),
+    "encoding": (str,),
+    "decoder": (str,),
+    "source": (str,),
+}
+
+
 class CacheSettings(NamedTuple):
     """What makes two caches different."""
 
@@ -100,9 +110,14 @@ def settings_of(fields: Mapping[str, Any], source: str) -> CacheSettings:
     if version != FORMAT_VERSION:
         raise DataError(f"{source}: format version {version}; this program reads version {FORMAT_VERSION}", ANEW)
     try:
-        return CacheSettings(*(fields[name] for name in CacheSettings._fields))
+        settings = CacheSettings(*(fields[name] for name in CacheSettings._fields))
     except KeyError as error:
         raise DataError(f"{source}: {error.args[0]} is missing", ANEW) from error
+    for name, kinds in _KINDS.items():
+        value = getattr(settings, name)
+        if not isinstance(value, kinds) or isinstance(value, bool) or (name in ("image_size", "fps") and value == 0):
+            raise DataError(f"{source}: {name} is {value!r}"[:500], ANEW)
+    return settings
 
 
 def settings_json(settings: CacheSettings, **more: Any) -> bytes:
@@ -120,7 +135,7 @@ def parse_json(text: bytes, source: str) -> dict[str, Any]:
     """
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source} is not JSON ({error})", ANEW) from error
     if not isinstance(fields, dict):
         raise DataError(f"{source} is not a JSON object", ANEW)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -125,7 +126,9 @@ def _flat(path: Path, content: Mapping[Any, Any]) -> dict[str, Tensor]:
     tensors = {}
     for name, value in content.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"checkpoint {path}: holds an entry {name!r}, whose name is no word", _KNOWN)
+            raise CheckpointError(
+                f"checkpoint {path}: holds an entry {reprlib.repr(name)}, whose name is no word", _KNOWN
+            )
         if isinstance(value, Tensor):
             tensors[name] = value
         elif name.rpartition(".")[2] not in SCALARS:
