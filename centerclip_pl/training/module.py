@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import lightning as L
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -20,6 +19,7 @@ from centerclip_pl.retrieval import RetrievalMetrics, gather_with_grad, symmetri
 from centerclip_pl.retrieval.heads import make_head
 from centerclip_pl.tokens import Reducer
 from centerclip_pl.training import freezing
+from centerclip_pl.training.evaluation_steps import EvaluationSteps
 from centerclip_pl.training.grad_cache import embed_in_chunks
 from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.optim import (
@@ -37,7 +37,7 @@ ARCHITECTURE_VERSION = 1
 """Of what `TextVideoRetrieval.architecture` returns; it rises when an older reader would misunderstand."""
 
 
-class TextVideoRetrieval(L.LightningModule):
+class TextVideoRetrieval(EvaluationSteps):
     """CLIP for text-video retrieval, with token reduction inside its vision transformer.
 
     Args:
@@ -182,9 +182,9 @@ class TextVideoRetrieval(L.LightningModule):
         self._total_steps = int(steps)
         if self.trainer.accumulate_grad_batches > 1:
             rank_zero_warn(
-                f"gradients of {self.trainer.accumulate_grad_batches} batches are added up, but a loss compares the texts "
-                "and videos of one batch: that is no larger set of negatives. For one, raise data.batch_size, with "
-                "model.grad_cache where memory is short."
+                f"gradients of {self.trainer.accumulate_grad_batches} batches are added up, but a loss compares the "
+                "texts and videos of one batch: that is no larger set of negatives. For one, raise data.batch_size, "
+                "with model.grad_cache where memory is short."
             )
         if self._seed is None:
             self._seed = self.trainer.strategy.broadcast(seed_of_run(self.trainer.world_size))
@@ -261,73 +261,6 @@ class TextVideoRetrieval(L.LightningModule):
         optimizer = make_optimizer(parameter_groups(clip, new, options), options)
         schedule = LambdaLR(optimizer, lambda step: rate_factor(step, self._total_steps, options))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    # Evaluation ---------------------------------------------------------------------------------------------------
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the batch's embeddings to the validation metrics."""
-        self._collect(self.val_metrics, batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds the batch's embeddings to the test metrics."""
-        self._collect(self.test_metrics, batch)
-
-    def _collect(self, metrics: RetrievalMetrics, batch: Batch) -> None:
-        video, text = self._embed(batch)
-        metrics.update(
-            text=text,
-            text_ids=batch["text_ids"],
-            video_of_text=batch["video_of_text"],
-            video=video,
-            video_ids=batch["video_ids"],
-        )
-
-    def _embed(self, batch: Batch) -> tuple[VideoEmbedding, Tensor]:
-        video = self.encode_video(batch["frames"], batch["frame_mask"])
-        if len(batch["input_ids"]):
-            text = self.encode_text(batch["input_ids"], batch["attention_mask"])
-        else:
-            text = video.segments.new_zeros(0, video.segments.shape[-1])
-        return VideoEmbedding(video.segments.float(), video.mask), text.float()
-
-    def on_validation_epoch_end(self) -> None:
-        self._report("val", self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        self._report("test", self.test_metrics)
-
-    def _report(self, stage: str, metrics: RetrievalMetrics) -> None:
-        figures = metrics.compute()
-        datamodule = getattr(self.trainer, "datamodule", None)
-        tagged = {} if datamodule is None else datamodule.tagged_texts(stage)
-        if tagged and not self.trainer.sanity_checking:
-            seen = set(metrics.ranks().text_ids.tolist())  # fewer than all under limit_test_batches
-            for tag, text_ids in tagged.items():
-                queries = [text_id for text_id in text_ids if text_id in seen]
-                if queries:
-                    subset = metrics.compute_subset(torch.as_tensor(queries))
-                    figures |= {key.replace("t2v/", f"t2v_{tag}/"): value for key, value in subset.items()}
-        # The metric has synchronised itself: every process has the same numbers, of which the largest is that number.
-        self.log_dict({f"{stage}/{key}": float(v) for key, v in figures.items()}, sync_dist=True, reduce_fx="max")
-        if stage == "val":
-            recall = float(figures["t2v/R@1"])
-            self.log("val/R@1", recall, prog_bar=True, logger=False, sync_dist=True, reduce_fx="max")
-            metrics.reset()
-
-    def on_test_start(self) -> None:
-        self.test_metrics.reset()
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Embeddings and ids of a batch: ``segments [B, S, D]``, ``mask [B, S]``, ``text [Q, D]`` and ids."""
-        video, text = self._embed(batch)
-        return {
-            "video_ids": batch["video_ids"],
-            "segments": video.segments,
-            "mask": video.mask,
-            "text_ids": batch["text_ids"],
-            "video_of_text": batch["video_of_text"],
-            "text": text,
-        }
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
