@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -188,6 +189,10 @@ class TextVideoRetrieval(EvaluationSteps):
             )
         if self._seed is None:
             self._seed = self.trainer.strategy.broadcast(seed_of_run(self.trainer.world_size))
+
+    def setup(self, stage: str) -> None:
+        # That of the module is meant.
+        warnings.filterwarnings("ignore", message="You have overridden `on_before_batch_transfer`")
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         # Where nothing is half done: the last step is over, with its validation and its figures.

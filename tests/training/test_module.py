@@ -279,7 +279,7 @@ def test_the_logit_scale_is_clamped_after_each_step(make: Make, before: float, a
     module = make()
     with torch.no_grad():
         module.logit_scale.fill_(before)
-    module.on_train_batch_end(None, make_batch(), 0)
+    module.optimizer_step(0, 0, torch.optim.SGD([module.logit_scale], lr=0.1), lambda: None)
     assert module.logit_scale.item() == pytest.approx(after)
 
 
