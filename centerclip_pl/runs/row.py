@@ -54,7 +54,9 @@ def row_of(run: FoundRun) -> tuple[dict[str, Any], dict[str, Any]]:
     for names, kinds, what in ((_TEXTS, (str,), "text"), (_NUMBERS, (int, float), "number")):
         for name in names:
             value = row.get(name)
-            if value is not None and (not isinstance(value, kinds) or (what == "number" and not abs(float(value)) < _MOST)):
+            if value is not None and (
+                not isinstance(value, kinds) or (what == "number" and not abs(float(value)) < _MOST)
+            ):
                 raise DataError(f"{run.name}: its {name} is no {what}, but {reprlib.repr(value)}", _AGAIN)
     for name in _TOKENS:  # a text stands for a list of several reducers' numbers
         value = row.get(name)
