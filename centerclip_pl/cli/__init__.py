@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("centerclip_pl.cli.lightning:validate", "metrics on the validation split"),
     "test": ("centerclip_pl.cli.lightning:test", "metrics, cost and results.json on the test split"),
     "predict": ("centerclip_pl.cli.lightning:predict", "write embeddings of videos and captions"),
+    "memory": ("centerclip_pl.cli.memory:memory_command", "predict the memory of a training step, and what fits where"),
     "show-tokens": ("centerclip_pl.cli.show_tokens:show_tokens_command", "draw which tokens of a video are kept"),
     "import-checkpoint": (
         "centerclip_pl.cli.import_checkpoint:import_checkpoint_command",

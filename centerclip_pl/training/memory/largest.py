@@ -43,9 +43,10 @@ class Fit:
 
 
 def largest_batches(training: Training, gpus: Sequence[int] = GPUS) -> list[Fit]:
-    """For each GPU the largest batch of a process that fits, verified: it fits, and one video more does not.
+    """For each GPU the largest batch of a process that fits.
 
-    The peak is nearly affine in the batch, so a line through two predictions hits the answer or its neighbour.
+    The peak is nearly affine in the batch: a line through two predictions gives the answer, which is predicted in turn.
+    It fits, and one video more would not, by the line from there.
 
     Args:
         training: what is trained; its batch size is the first that is looked at.
@@ -63,8 +64,7 @@ def largest_batches(training: Training, gpus: Sequence[int] = GPUS) -> list[Fit]
     peak(first), peak(max(first // 2, 1))
     found = []
     for gigabytes in gpus:
-        room = usable(gigabytes)
-        batch = _largest(peak, known, room, most)
+        batch = _largest(peak, known, usable(gigabytes), most)
         found.append(Fit(gigabytes, batch, known.get(batch), at_least=batch == most))
     return found
 
@@ -74,18 +74,18 @@ def _largest(peak: Callable[[int], int], known: dict[int, int], room: int, most:
     while True:
         fits = max((batch for batch, size in known.items() if size <= room), default=0)
         too_large = min((batch for batch, size in known.items() if size > room), default=most + 1)
-        if too_large - fits <= 1:
+        guess, slope = _by_line(known, room)
+        guess = min(max(guess, fits), too_large - 1)
+        if too_large - fits <= 1 or (guess == fits > 0 and known[fits] + slope > room):
             return fits
-        peak(min(max(_guess(known, room, fits), fits + 1), too_large - 1))
+        peak(max(guess, fits + 1))
 
 
-def _guess(known: dict[int, int], room: int, fits: int) -> int:
-    """Where the line through the two known batches nearest to the answer reaches `room`; the next one if that is known.
-
-    A batch behind the guess is looked at as well, which ends the search if the guess was right.
-    """
-    (low, least), (high, highest) = sorted(sorted(known.items(), key=lambda entry: abs(entry[1] - room))[:2])
+def _by_line(known: dict[int, int], room: int) -> tuple[int, float]:
+    """The batch at which the line through the two known ones nearest to it reaches `room`, and bytes a video."""
+    nearest = sorted(known.items(), key=lambda entry: abs(entry[1] - room))[:2]
+    (low, least), (high, highest) = sorted(nearest)
     if highest <= least:
-        return 2 * high
-    guess = low + (room - least) * (high - low) // (highest - least)
-    return guess if guess > fits else fits + 1
+        return 2 * high, 0.0
+    slope = (highest - least) / (high - low)
+    return int(low + (room - least) / slope), slope

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from centerclip_pl.tokens import KMedoids, SegmentReducer
 from centerclip_pl.training.memory.step import Prediction, Training, predict
 
-_CHUNKS = (64, 32, 16, 8)
+_CHUNKS = (32, 8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def switches(training: Training, tokens: dict[str, int | None]) -> Iterator[Swit
         both = replace(_with(training, recompute), precision=halve)
         yield Switch("--model.gradient_checkpointing=true --trainer.precision=bf16-mixed", f"both of these: {again}", both)
     if training.model.get("grad_cache") is None:
-        for chunk in [size for size in _CHUNKS if size < training.batch_size][:3]:
+        for chunk in [size for size in _CHUNKS if size < training.batch_size][:2]:
             cached = _with(training, {"grad_cache": chunk})
             yield Switch(f"--model.grad_cache={chunk}", f"{again}; the loss stays that of the whole batch", cached)
     reduction = training.model.get("reduction") or []
@@ -87,7 +86,7 @@ def _clustering(training: Training, tokens: dict[str, int | None]) -> Switch:
     chosen = {
         "after_block": vision.num_hidden_layers // 2,
         "segments": training.frames // each,
-        "clusters": min(math.ceil((vision.image_size // vision.patch_size) ** 2 * 0.8), 160),
+        "clusters": min((vision.image_size // vision.patch_size) ** 2, 160),
     }
     chosen |= {name: value for name, value in tokens.items() if value is not None}
     reduction = [*(training.model.get("reduction") or []), (KMedoids, chosen)]
