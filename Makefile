@@ -88,6 +88,9 @@ train: $(STAMP) ## train, then test the checkpoint chosen on validation: DATASET
 eval: $(STAMP) ## test a checkpoint, CHECKPOINT=runs/.../best.ckpt, or without it the backbone as it is (zero-shot)
 	@$(CLI) eval $(GIVEN_DATASET) $(PARTS) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)) $(ARGS)
 
+memory: $(STAMP) ## predict the memory of a training step, without a GPU: DATASET=msrvtt METHOD=... BACKBONE=... ARGS="..."
+	@$(CLI) memory --dataset $(DATASET) $(PARTS) $(ARGS)
+
 data: $(STAMP) ## prepare a dataset's files: DO=download|verify|stats|prepare|cache DATASET=msrvtt ARGS="..."
 	@$(CLI) data $(DO) $(DATASET) $(ARGS)
 
@@ -145,4 +148,4 @@ help: ## print this
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: install train eval data reproduce bench demo-data demo-backbone sweep runs report notebooks test soak lint format clean help
+.PHONY: install train eval memory data reproduce bench demo-data demo-backbone sweep runs report notebooks test soak lint format clean help

@@ -13,7 +13,17 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from benchmarks import clustering, encoder, evaluation, parts, reading, tables, training_step
+from benchmarks import (
+    clustering,
+    encoder,
+    evaluation,
+    grad_cache,
+    memory_prediction,
+    parts,
+    reading,
+    tables,
+    training_step,
+)
 from benchmarks.memory import is_out_of_memory
 from benchmarks.plan import Plan
 from benchmarks.report import RESULTS, Measured, Part, circumstances, differences, results_path, write
@@ -23,6 +33,9 @@ MEASUREMENTS: dict[str, Callable[[Plan], list[Measured]]] = {
     "direct": clustering.against_direct,
     "encoder": encoder.against_none,
     "training": training_step.against_none,
+    "grad-cache": grad_cache.against_whole,
+    "grad-cache-large": grad_cache.large_batch,
+    "memory-prediction": memory_prediction.against_measured,
     "reading": reading.against_whole,
     "waiting": reading.waiting,
     "evaluation": evaluation.at_scale,

@@ -200,7 +200,8 @@ def _with_state(
             for group in optimizer.param_groups:
                 group["foreach"] = True
         optimizer.step()
-        kept = [v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor) and v.ndim]
+        # Steps are counted on the host.
+        kept = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
         ledger.claim(OPTIMIZER, kept)
         ledger.forget()
         _clip(list(trained.values()), training)
