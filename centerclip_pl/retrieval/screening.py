@@ -147,9 +147,9 @@ def ranks_of_cosines(cosines: Cosines, own_video: Tensor, chunk_size: int | None
             rows = slice(first, min(first + 2048, stop))
             pairs = torch.arange(rows.stop - rows.start), sorted_own[rows] - part.start
             own[rows] = of_pairs(texts(rows), units, *pairs)
-    # Nothing is ahead of videos without texts: they are no queries.
-    best = torch.full((videos,), -torch.inf).scatter_reduce_(0, sorted_own, own, "amax")
-    best[best.isneginf()] = torch.inf
+    # Infinity for videos without texts, which are no queries: nothing is ahead of it, and nothing undecided.
+    best = torch.full((videos,), torch.inf)
+    best.scatter_reduce_(0, sorted_own, own, "amax", include_self=False)
 
     error = sum_error(cosines.channels, 2.0**-24) if _float32_is_exact() else torch.inf
     tally = _Tally(order, own, best, error)

@@ -124,7 +124,7 @@ def _other_settings() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_other_settings")
-def test_less_precise_products_on_request_do_not_matter() -> None:
+def test_less_precise_products_on_request_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16, which is three digits, where the program or its user asked for faster products."""
     videos, own = noise(300, 64, seed=0), torch.arange(300)
     cosines = Cosines(videos + 3 * noise(300, 64, seed=1), one_segment(videos))
@@ -134,7 +134,10 @@ def test_less_precise_products_on_request_do_not_matter() -> None:
         found = ranks_of_cosines(cosines, own)
         assert found.t2v.equal(expected.t2v)
         assert found.v2t.equal(expected.v2t)
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(
+        "medium"
+    )  # not every processor follows; a screen may not rely on its not doing so
+    monkeypatch.setattr(screening._Tally, "_by_screen", None)
     found = ranks_of_cosines(cosines, own)
     assert found.t2v.equal(expected.t2v)
     assert found.v2t.equal(expected.v2t)
