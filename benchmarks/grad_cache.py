@@ -53,12 +53,14 @@ def against_whole(plan: Plan) -> list[Measured]:
         model.grad_cache = chunk
         return _gradients(model, batch)
 
-    found = [(step(chunk), [p.grad.clone() for p in model.parameters() if p.grad is not None]) for chunk in (None, CHUNK)]
-    (whole, expected), (cached, gradients) = found
+    def both(chunk: int | None) -> tuple[Tensor, list[Tensor]]:
+        return step(chunk), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    (whole, expected), (cached, gradients) = both(None), both(CHUNK)
     off = abs(float(cached / whole) - 1)
     apart = sum((a - b).square().sum() for a, b in zip(gradients, expected, strict=True)).sqrt()  # type: ignore[union-attr]
     size = sum(b.square().sum() for b in expected).sqrt()  # type: ignore[union-attr]
-    del found, expected, gradients
+    del expected, gradients
     calls = [partial(step, CHUNK), partial(step, None)]
     times = plan.measure(calls, share=6, warmup=1)
     peaks = [peak_memory(call, plan.device) for call in calls]
