@@ -1,0 +1,188 @@
+"""One training step of every head and reducer on 1, 2 and 4 processes; what test_process_count.py compares.
+
+``python gradients_worker.py FOLDER NAME...`` runs the cases of these names and writes ``FOLDER/PROCESSES-RANK.pt``.
+
+torch is imported once: the program forks into all processes, before any of them has started a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import CLIPConfig
+
+from centerclip_pl import TextVideoRetrieval
+from centerclip_pl.tokens import (
+    KMedoids,
+    Reducer,
+    SegmentPooling,
+    SparseSampling,
+    Spectral,
+    TemporalShift,
+    TokenShift,
+)
+from centerclip_pl.types import Batch
+
+VIDEOS, FRAMES = 8, 6
+UNEVEN = {1: (8,), 2: (5, 3), 4: (3, 2, 2, 1)}
+"""Videos of each process where the last batch of an epoch does not divide evenly."""
+
+
+class Case(NamedTuple):
+    head: str = "meanP"
+    reducers: Callable[[], list[Reducer]] = list
+    patch: str = "2d"
+    options: dict[str, Any] = {}
+    shares: dict[int, tuple[int, ...]] | None = None
+
+
+HEADS = ("meanP", "seqLSTM", "seqTransf", "tightTransf")
+REDUCERS: dict[str, Callable[[], list[Reducer]]] = {
+    "none": list,
+    "kmedoids": lambda: [KMedoids(1, 3, 7)],
+    "kmedoids_mean": lambda: [KMedoids(1, 3, 7, aggregation="mean", cluster_embedding=True)],
+    "spectral": lambda: [Spectral(1, 3, 7)],
+    "sparse": lambda: [SparseSampling(1, 3, 7)],
+    "pooling": lambda: [SegmentPooling(1, 3)],
+    "temporal_shift": lambda: [TemporalShift()],
+    "token_shift": lambda: [TokenShift()],
+    "two_stages": lambda: [KMedoids(1, 3, 9), KMedoids(2, 1, 5)],
+}
+
+CASES = {f"{head}-{name}": Case(head, reducers) for head in HEADS for name, reducers in REDUCERS.items()}
+CASES |= {f"{head}-3d": Case(head, REDUCERS["kmedoids"], "3d") for head in HEADS}
+CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN) for head in HEADS}
+CASES |= {"meanP-sparse-uneven": Case("meanP", REDUCERS["sparse"], shares=UNEVEN)}
+CASES |= {"meanP-recomputed": Case("meanP", REDUCERS["sparse"], options={"gradient_checkpointing": True})}
+
+DTYPES = (torch.float64, torch.float32)
+
+
+class Step(nn.Module):
+    """A training step as a forward pass, which is what Lightning's DDP strategy makes of it."""
+
+    def __init__(self, module: TextVideoRetrieval) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.module.training_step(batch, 0)
+
+
+def small_config() -> CLIPConfig:
+    vision = {"hidden_size": 16, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8, "intermediate_size": 32}
+    text = {"hidden_size": 24, "num_hidden_layers": 2, "vocab_size": 100, "max_position_embeddings": 24}
+    return CLIPConfig(
+        text_config=text | {"num_attention_heads": 2, "intermediate_size": 48, "bos_token_id": 98, "eos_token_id": 99},
+        vision_config=vision | {"num_attention_heads": 2},
+        projection_dim=24,
+    )
+
+
+def make_batch(videos: int = VIDEOS, seed: int = 0) -> Batch:
+    """Noise, one caption a video; short clips and captions among them."""
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.arange(12)
+    lengths = torch.randint(3, 13, (videos, 1), generator=generator)
+    ids = torch.randint(0, 97, (videos, 12), generator=generator)
+    ids[:, 0] = 98
+    ids = torch.where(position == lengths - 1, 99, ids)
+    real = torch.randint(1, FRAMES + 1, (videos, 1), generator=generator)
+    return Batch(
+        frames=torch.randint(0, 256, (videos, FRAMES, 3, 32, 32), generator=generator, dtype=torch.uint8),
+        frame_mask=torch.arange(FRAMES) < real,
+        video_ids=torch.arange(videos),
+        input_ids=ids,
+        attention_mask=(position < lengths).long(),
+        text_ids=torch.arange(videos),
+        video_of_text=torch.arange(videos),
+    )
+
+
+def make_module(case: Case, dtype: torch.dtype) -> TextVideoRetrieval:
+    """The same weights in every process; of a spread at which every parameter matters."""
+    torch.manual_seed(0)
+    module = TextVideoRetrieval(
+        small_config(),
+        case.reducers(),
+        head=cast(Any, case.head),
+        patch=cast(Any, case.patch),
+        num_frames=FRAMES,
+        **case.options,
+    )
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                parameter += 0.1 * torch.randn_like(parameter)
+    return module.to(dtype).train()
+
+
+def share(batch: Batch, rank: int, sizes: tuple[int, ...]) -> Batch:
+    """The rows of one process: a contiguous block of the global batch."""
+    begin = sum(sizes[:rank])
+    rows = slice(begin, begin + sizes[rank])
+    return cast(Batch, {name: cast(Tensor, values)[rows] for name, values in batch.items()})
+
+
+def step(case: Case, dtype: torch.dtype, rank: int, world: int) -> dict[str, Any]:
+    module = make_module(case, dtype)
+    sizes = (VIDEOS // world,) * world if case.shares is None else case.shares[world]
+    run: nn.Module = Step(module)
+    if world > 1:
+        run = DistributedDataParallel(run)
+    torch.manual_seed(1)  # of what a step draws; every process has the same seed, as seed_everything gives it
+    loss = run(share(make_batch(), rank, sizes))
+    loss.backward()
+    gradients = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
+    return {"loss": loss.detach(), "gradients": gradients}
+
+
+def work(folder: str, names: list[str], rank: int, world: int) -> None:
+    warnings.filterwarnings("ignore")
+    if world > 1:
+        dist.init_process_group(
+            "gloo", f"file://{folder}/meet-{world}", timeout=timedelta(minutes=2), rank=rank, world_size=world
+        )
+    found = {f"{name}-{str(dtype)[6:]}": step(CASES[name], dtype, rank, world) for name in names for dtype in DTYPES}
+    torch.save(found, f"{folder}/{world}-{rank}.pt")
+    if world > 1:
+        dist.barrier()
+
+
+def fork(tasks: list[Callable[[], None]]) -> int:
+    """Runs each task in a process of its own; how many failed."""
+    children = []
+    for task in tasks:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                task()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(status)  # without tearing gloo's threads down, where torch 2.13 sometimes aborts at the end
+        children.append(child)
+    return sum(os.waitpid(child, 0)[1] != 0 for child in children)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    where, wanted = str(Path(sys.argv[1]).resolve()), sys.argv[2:]
+    failed = 0
+    for world in (1, 2, 4):
+        failed += fork([lambda r=rank, w=world: work(where, wanted, r, w) for rank in range(world)])  # type: ignore[misc]
+    sys.exit(failed)
