@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 from centerclip_pl.cli.backbones import image_size_of, vision_shape_of
 from centerclip_pl.cli.parse_errors import find_mistake, plain_message, with_near_names
 from centerclip_pl.cli.run_config import SaveRunConfig
-from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty
+from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty, requeued_run_dir
 from centerclip_pl.cli.selection import SELECT_HELP, Rule, refuse_rule, settle_rule
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
@@ -154,11 +154,8 @@ class RetrievalCLI(LightningCLI):
         validates = self.rule != "last"
         image_size = image_size_of(config.model.backbone)
         _check_data(config.data, str(self.subcommand), self.and_test, image_size, validates=validates)
-        experiment = config.experiment
-        kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
         if config.run_dir is None:
-            names = experiment.dataset or "run", "_".join(filter(None, (kind, experiment.backbone)))
-            self.run_dir = new_run_dir(Path("runs"), *names)
+            self.run_dir = new_run_dir(Path("runs"), *self._run_names())
         else:
             self.run_dir = Path(config.run_dir)
             if self.run_dir.exists() and not self.run_dir.is_dir():
@@ -172,10 +169,16 @@ class RetrievalCLI(LightningCLI):
             config.return_predictions = False  # EmbeddingWriter keeps what it writes; twice would be too much
         self.save_config_kwargs = {"run_dir": self.run_dir}
 
+    def _run_names(self) -> tuple[str, str]:
+        experiment = self.config[self.subcommand].experiment
+        kind = experiment.method if self.subcommand == "fit" else f"{self.subcommand}-{experiment.method or 'model'}"
+        return experiment.dataset or "run", "_".join(filter(None, (kind, experiment.backbone)))
+
     def _go_on(self) -> None:
-        """Goes on with the run of the folder that was named, if there is one."""
+        """Goes on with the run of the folder that was named, or of this job before it was queued again."""
         config = self.config[self.subcommand]
-        folder = config.checkpoint.dirpath or (config.run_dir and Path(config.run_dir) / "checkpoints")
+        run_dir = config.run_dir or requeued_run_dir(Path("runs"), *self._run_names())
+        folder = config.checkpoint.dirpath or (run_dir and Path(run_dir) / "checkpoints")
         if folder is None or config.ckpt_path is not None:
             return
         found = last_good_checkpoint(folder, mend=is_first_process())
