@@ -1,18 +1,21 @@
 """One training step of every head and reducer on 1, 2 and 4 processes; what test_process_count.py compares.
 
-``python gradients_worker.py FOLDER NAME...`` runs the cases of these names and writes ``FOLDER/PROCESSES-RANK.pt``.
+``python gradients_worker.py FOLDER`` reads ``FOLDER/plan.json`` (for each number of processes ``[[case, dtype], ...]``) and
+writes ``FOLDER/PROCESSES-RANK.pt``.
 
 torch is imported once: the program forks into all processes, before any of them has started a thread.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -45,6 +48,7 @@ class Case(NamedTuple):
     patch: str = "2d"
     options: dict[str, Any] = {}
     shares: dict[int, tuple[int, ...]] | None = None
+    dropout: float | None = None
 
 
 HEADS = ("meanP", "seqLSTM", "seqTransf", "tightTransf")
@@ -62,11 +66,21 @@ REDUCERS: dict[str, Callable[[], list[Reducer]]] = {
 
 CASES = {f"{head}-{name}": Case(head, reducers) for head in HEADS for name, reducers in REDUCERS.items()}
 CASES |= {f"{head}-3d": Case(head, REDUCERS["kmedoids"], "3d") for head in HEADS}
-CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN) for head in HEADS}
-CASES |= {"meanP-sparse-uneven": Case("meanP", REDUCERS["sparse"], shares=UNEVEN)}
-CASES |= {"meanP-recomputed": Case("meanP", REDUCERS["sparse"], options={"gradient_checkpointing": True})}
+CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN, dropout=0.0) for head in HEADS}
+CASES |= {
+    "meanP-recomputed": Case("meanP", REDUCERS["sparse"], options={"gradient_checkpointing": True}),
+    "meanP-chunks": Case("meanP", REDUCERS["sparse"], options={"grad_cache": 1}),
+    "tightTransf-chunks": Case("tightTransf", REDUCERS["sparse"], options={"grad_cache": 2}),
+    "meanP-chunks-uneven": Case("meanP", REDUCERS["kmedoids"], options={"grad_cache": 2}, shares=UNEVEN),
+}
 
-DTYPES = (torch.float64, torch.float32)
+
+class OneOfSome(TextVideoRetrieval):
+    """Knows its rank without a trainer."""
+
+    @property
+    def global_rank(self) -> int:
+        return dist.get_rank() if dist.is_initialized() else 0
 
 
 class Step(nn.Module):
@@ -113,7 +127,7 @@ def make_batch(videos: int = VIDEOS, seed: int = 0) -> Batch:
 def make_module(case: Case, dtype: torch.dtype) -> TextVideoRetrieval:
     """The same weights in every process; of a spread at which every parameter matters."""
     torch.manual_seed(0)
-    module = TextVideoRetrieval(
+    module = OneOfSome(
         small_config(),
         case.reducers(),
         head=cast(Any, case.head),
@@ -125,6 +139,10 @@ def make_module(case: Case, dtype: torch.dtype) -> TextVideoRetrieval:
         for parameter in module.parameters():
             if parameter.ndim > 1:
                 parameter += 0.1 * torch.randn_like(parameter)
+    if case.dropout is not None:
+        for part in module.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = case.dropout
     return module.to(dtype).train()
 
 
@@ -148,13 +166,13 @@ def step(case: Case, dtype: torch.dtype, rank: int, world: int) -> dict[str, Any
     return {"loss": loss.detach(), "gradients": gradients}
 
 
-def work(folder: str, names: list[str], rank: int, world: int) -> None:
+def work(folder: str, plan: list[tuple[str, str]], rank: int, world: int) -> None:
     warnings.filterwarnings("ignore")
     if world > 1:
         dist.init_process_group(
             "gloo", f"file://{folder}/meet-{world}", timeout=timedelta(minutes=2), rank=rank, world_size=world
         )
-    found = {f"{name}-{str(dtype)[6:]}": step(CASES[name], dtype, rank, world) for name in names for dtype in DTYPES}
+    found = {f"{name}-{dtype}": step(CASES[name], getattr(torch, dtype), rank, world) for name, dtype in plan}
     torch.save(found, f"{folder}/{world}-{rank}.pt")
     if world > 1:
         dist.barrier()
@@ -181,8 +199,9 @@ def fork(tasks: list[Callable[[], None]]) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    where, wanted = str(Path(sys.argv[1]).resolve()), sys.argv[2:]
+    where = str(Path(sys.argv[1]).resolve())
     failed = 0
-    for world in (1, 2, 4):
-        failed += fork([lambda r=rank, w=world: work(where, wanted, r, w) for rank in range(world)])  # type: ignore[misc]
+    for processes, plan in json.loads(Path(where, "plan.json").read_text()).items():
+        world = int(processes)
+        failed += fork([partial(work, where, plan, rank, world) for rank in range(world)])
     sys.exit(failed)
