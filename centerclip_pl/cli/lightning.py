@@ -44,6 +44,7 @@ from centerclip_pl.training.ranks_writer import RankWriter
 from centerclip_pl.training.resuming import ContinuedMetrics, MovedCheckpoints, SayHowToResume, last_good_checkpoint
 from centerclip_pl.training.selection import SelectionRule, recorded_rule
 from centerclip_pl.training.stopping import StopRequests
+from centerclip_pl.training.sharding import strategy_by_name
 from centerclip_pl.training.table import format_table
 
 # `${tokens.segments}` in an experiment file is looked up in the command's own options.
@@ -224,6 +225,7 @@ class RetrievalCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self._get(self.config_init, "trainer", default={})
+        kwargs["strategy"] = strategy_by_name(given.get("strategy", "auto"))
         if given.get("logger") is None:
             kwargs["logger"] = self._loggers()
         callbacks = given.get("callbacks") or []

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
@@ -144,12 +146,25 @@ class BertAdam(Optimizer):
 
 def _clipped(gradients: list[Tensor], longest: float) -> list[Tensor]:
     """Copies, each at most `longest` long; the factors stay on the device, so that the host need not wait for them."""
-    factors = torch._foreach_norm(gradients)
+    factors = _norms(gradients)
     torch._foreach_add_(factors, 1e-6)  # as torch.nn.utils.clip_grad_norm_ has it
     torch._foreach_reciprocal_(factors)
     torch._foreach_mul_(factors, longest)
     torch._foreach_clamp_max_(factors, 1.0)
     return list(torch._foreach_mul(gradients, factors))
+
+
+def _norms(gradients: list[Tensor]) -> list[Tensor]:
+    """The L2 norm of each, on the device; also of gradients of which each process holds a shard."""
+    sharded = [isinstance(gradient, DTensor) for gradient in gradients]
+    norms = list(torch._foreach_norm([g.to_local() if isinstance(g, DTensor) else g for g in gradients]))
+    if any(sharded):  # one exchange for all of them
+        mesh = next(gradient for gradient in gradients if isinstance(gradient, DTensor)).device_mesh
+        squares = torch.stack([norm.square() for norm, shard in zip(norms, sharded, strict=True) if shard])
+        dist.all_reduce(squares, group=mesh.get_group())
+        whole = iter(squares.sqrt().unbind())
+        norms = [next(whole) if shard else norm for norm, shard in zip(norms, sharded, strict=True)]
+    return norms
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from centerclip_pl.training.optim import (
     parameter_groups,
     rate_factor,
 )
+from centerclip_pl.training.sharding import shard
 from centerclip_pl.types import Batch, VideoEmbedding
 
 ATTENTION = ("sdpa", "eager")
@@ -256,6 +257,9 @@ class TextVideoRetrieval(EvaluationSteps):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self.log("train/logit_scale", self.logit_scale.detach().exp(), on_step=True, on_epoch=False)
+
+    def configure_model(self) -> None:
+        shard(self, self.trainer.strategy)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         options = self.optimizer_options

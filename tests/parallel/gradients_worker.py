@@ -1,7 +1,7 @@
 """One training step of every head and reducer on 1, 2 and 4 processes; what test_process_count.py compares.
 
-``python gradients_worker.py FOLDER`` reads ``FOLDER/plan.json`` (for each number of processes ``[[case, dtype], ...]``) and
-writes ``FOLDER/PROCESSES-RANK.pt``.
+``python gradients_worker.py FOLDER`` reads ``FOLDER/plan.json`` (for each number of processes ``[[case, dtype], ...]``)
+and writes ``FOLDER/PROCESSES-RANK.pt``.
 
 torch is imported once: the program forks into all processes, before any of them has started a thread.
 """
