@@ -11,13 +11,22 @@ import warnings
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 import torch.distributed as dist
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.constants import default_pg_timeout
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 from transformers.modeling_layers import GradientCheckpointingLayer
 from typing_extensions import override
 
@@ -75,6 +84,37 @@ class ShardedStrategy(ModelParallelStrategy):
     def on_predict_end(self) -> None:
         self._scatter()
 
+    # Lightning's own number the optimiser's parameters in the model's order, torch in that of the optimiser's groups.
+    # Only the latter lets a training go on with another strategy.
+
+    @override
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The whole state, as `Optimizer.state_dict` has it, in process 0; empty in the others."""
+        assert self.model is not None
+        optimizer = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        found: dict[str, Any] = get_optimizer_state_dict(self.model, optimizer, options=options)
+        if not found:
+            return found
+        numbers = {name: number for number, name in enumerate(_names(found))}
+        groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in found["param_groups"]]
+        return {"state": {numbers[name]: state for name, state in found["state"].items()}, "param_groups": groups}
+
+    @override
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint that was written with any number of processes, and keeps this process's part of it."""
+        assert self.model is not None
+        path = self.broadcast(checkpoint_path)
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=weights_only, mmap=True)
+        options = StateDictOptions(full_state_dict=True)
+        set_model_state_dict(self.model, checkpoint.pop("state_dict"), options=options)
+        for optimizer, stored in zip(self.optimizers, checkpoint.pop("optimizer_states", []), strict=False):
+            names = dict(enumerate(_names(get_optimizer_state_dict(self.model, optimizer))))
+            groups = [{**group, "params": [names[n] for n in group["params"]]} for group in stored["param_groups"]]
+            state = {names[number]: values for number, values in stored["state"].items()}
+            set_optimizer_state_dict(self.model, optimizer, {"state": state, "param_groups": groups}, options=options)
+        return checkpoint
+
     def _gather(self) -> None:
         for part in self._sharded_parts():
             part.set_reshard_after_forward(False, recurse=False)
@@ -88,6 +128,11 @@ class ShardedStrategy(ModelParallelStrategy):
     def _sharded_parts(self) -> list[FSDPModule]:
         assert self.model is not None
         return [part for part in self.model.modules() if isinstance(part, FSDPModule)]
+
+
+def _names(state: dict[str, Any]) -> list[str]:
+    """An optimiser's parameters in the order of its groups."""
+    return [name for group in state["param_groups"] for name in group["params"]]
 
 
 def strategy_by_name(given: Any) -> Any:
