@@ -34,6 +34,7 @@ from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoint_files import DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
+from centerclip_pl.training.failing_ranks import FailingRanks
 from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
@@ -43,8 +44,8 @@ from centerclip_pl.training.predictions import EmbeddingWriter
 from centerclip_pl.training.ranks_writer import RankWriter
 from centerclip_pl.training.resuming import ContinuedMetrics, MovedCheckpoints, SayHowToResume, last_good_checkpoint
 from centerclip_pl.training.selection import SelectionRule, recorded_rule
-from centerclip_pl.training.stopping import StopRequests
 from centerclip_pl.training.sharding import strategy_by_name
+from centerclip_pl.training.stopping import StopRequests
 from centerclip_pl.training.table import format_table
 
 # `${tokens.segments}` in an experiment file is looked up in the command's own options.
@@ -266,6 +267,7 @@ class RetrievalCLI(LightningCLI):
             ContinuedMetrics(),
             SayHowToResume(self.run_dir, self._checkpoint_dir),
             SelectionRule(self.rule),
+            FailingRanks(self.run_dir),  # ends the process, so nothing comes after it
         ]
 
     @property
