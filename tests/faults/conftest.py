@@ -1,0 +1,100 @@
+"""A real module of the smallest kind on batches that are made up, with a datamodule that knows their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from transformers import CLIPConfig
+
+from centerclip_pl import TextVideoRetrieval
+from centerclip_pl.types import Batch
+
+VIDEOS, FRAMES = 8, 2
+
+
+class NoiseData(L.LightningDataModule):
+    """Eight videos of noise with a caption each, in four batches of two; ``bad``: videos whose frames hold NaN."""
+
+    def __init__(self, bad: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.frames = torch.randn(VIDEOS, FRAMES, 3, 16, 16, generator=generator)
+        self.ids = torch.randint(0, 50, (VIDEOS, 6), generator=generator)
+        self.ids[:, -1] = 59
+        for video in bad:
+            self.frames[video, 0, 0, 0, 0] = float("nan")
+
+    def _batch(self, rows: list[int]) -> Batch:
+        videos = torch.tensor(rows)
+        return Batch(
+            frames=self.frames[videos],
+            frame_mask=torch.ones(len(rows), FRAMES, dtype=torch.bool),
+            video_ids=videos,
+            input_ids=self.ids[videos],
+            attention_mask=torch.ones_like(self.ids[videos]),
+            text_ids=videos,
+            video_of_text=videos,
+        )
+
+    def _loader(self) -> Any:
+        return DataLoader(range(VIDEOS), batch_size=2, collate_fn=self._batch)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
+
+    def videos(self, split: str) -> list[str]:
+        return [f"{split}{video}" for video in range(VIDEOS)]
+
+    def captions(self, split: str) -> pd.DataFrame:
+        ids = self.videos(split)
+        return pd.DataFrame(
+            {"video_id": ids, "path": [f"/v/{name}.mp4" for name in ids], "caption": [f"noise of {n}" for n in ids]}
+        )
+
+    def tagged_texts(self, split: str) -> dict[str, list[int]]:
+        return {}
+
+
+@pytest.fixture
+def noise_data() -> Callable[..., NoiseData]:
+    return NoiseData
+
+
+@pytest.fixture
+def small_model() -> Callable[..., TextVideoRetrieval]:
+    """``small_model(**options)``: the same random weights each time."""
+
+    def build(**options: Any) -> TextVideoRetrieval:
+        torch.manual_seed(0)
+        tower = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
+        text = tower | {"vocab_size": 60, "max_position_embeddings": 8, "bos_token_id": 58, "eos_token_id": 59}
+        config = CLIPConfig(
+            text_config=text, vision_config=tower | {"image_size": 16, "patch_size": 8}, projection_dim=8
+        )
+        return TextVideoRetrieval(backbone=config, num_frames=FRAMES, **options)
+
+    return build
+
+
+@pytest.fixture
+def small_trainer(tmp_path: Path) -> Callable[..., L.Trainer]:
+    """``small_trainer(*callbacks, **options)``: nothing is logged or written but by the callbacks."""
+
+    def build(*callbacks: L.Callback, **options: Any) -> L.Trainer:
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+        usual = {"logger": False, "max_epochs": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+        return L.Trainer(
+            accelerator="cpu",
+            devices=1,
+            default_root_dir=tmp_path,
+            callbacks=list(callbacks),
+            **(quiet | usual | options),
+        )
+
+    return build
