@@ -38,6 +38,7 @@ from centerclip_pl.training.failing_ranks import FailingRanks
 from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
+from centerclip_pl.training.nonfinite import NonFiniteGuard
 from centerclip_pl.training.optim import OptimizerOptions
 from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.predictions import EmbeddingWriter
@@ -256,6 +257,7 @@ class RetrievalCLI(LightningCLI):
         rates: list[Callback] = [] if logging_off else [LearningRateMonitor("step")]
         return [
             *rates,
+            NonFiniteGuard(self.run_dir, Path(self._checkpoint_dir) / LAST_NAME),
             ThroughputLogger(),
             BadVideoTable(),
             self.postprocessing,
