@@ -112,8 +112,8 @@ class NonFiniteGuard(Callback):
             names = Names(trainer, "train")
             videos = ", ".join(dict.fromkeys(name for ids in self._accumulated for name in names.videos(ids.tolist())))
             raise NonFiniteError(
-                f"the loss is {plain(self._loss_of(trainer))}, but the norm of its gradient is {self._norm.item()}{many}; "
-                f"at step {trainer.global_step}, on videos {videos}",
+                f"the loss is {plain(self._loss_of(trainer))}, but the norm of its gradient is "
+                f"{self._norm.item()}{many}; at step {trainer.global_step}, on videos {videos}",
                 "lower the learning rate, or train in 32-bit precision",
             )
         self._accumulated.clear()
