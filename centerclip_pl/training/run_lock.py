@@ -11,12 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.files import try_lock
 
 LOCK_NAME = ".run.lock"
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # what Lightning looks at, in its order
 _held: set[int] = set()  # descriptors of this process
 
 
@@ -94,8 +93,9 @@ class RunLock:
 
 def _is_first() -> bool:
     """Whether this is the process of a launch that writes: rank 0, on the first of its machines."""
+    rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
     node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
-    return getattr(rank_zero_only, "rank", 0) == 0 and node == "0"
+    return rank == node == "0"
 
 
 def _is_still_at(file: int, path: Path) -> bool:
