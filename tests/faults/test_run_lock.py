@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.run_lock import LOCK_NAME, RunLock
 
