@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from unittest import mock
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
@@ -20,6 +19,7 @@ from typing_extensions import override
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.files import replacing
 from centerclip_pl.training.masking import mask_config
+from centerclip_pl.training.metrics_file import PatientWriter
 
 if TYPE_CHECKING:
     import wandb
@@ -98,7 +98,7 @@ class RunCSVLogger(CSVLogger):
         """Nothing: the run's options are in ``config.yaml``."""
 
 
-class _ContinuingWriter(ExperimentWriter):
+class _ContinuingWriter(PatientWriter):
     """Appends to a ``metrics.csv`` that exists."""
 
     @override
