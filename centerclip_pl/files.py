@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -29,8 +30,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # its folder may be gone, or not ours any more
+            part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and str(error.filename or part) == str(part):
+            error.filename = str(path)  # a full disk names none, others the one that nobody knows
         raise
 
 

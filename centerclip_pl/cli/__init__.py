@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from centerclip_pl.cli.parse_errors import find_mistake, plain_message
+from centerclip_pl.cli.system_errors import system_message
 from centerclip_pl.errors import CenterCLIPError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        mistake = find_mistake(error)
+        mistake = find_mistake(error) or system_message(error)
         if mistake is None:
             raise
         _fail(mistake)

@@ -34,6 +34,7 @@ from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoint_files import DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
+from centerclip_pl.training.disk_space import DiskSpaceCheck
 from centerclip_pl.training.failing_ranks import FailingRanks
 from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
@@ -257,6 +258,7 @@ class RetrievalCLI(LightningCLI):
         rates: list[Callback] = [] if logging_off else [LearningRateMonitor("step")]
         return [
             *rates,
+            DiskSpaceCheck(),
             NonFiniteGuard(self.run_dir, Path(self._checkpoint_dir) / LAST_NAME),
             ThroughputLogger(),
             BadVideoTable(),
