@@ -103,7 +103,7 @@ def test_other_errors_of_the_system_have_a_next_step_and_defects_keep_their_trac
     assert "No space left on device" in str(system_message(wrapped.value))
     assert system_message(RuntimeError("a defect")) is None
     assert system_message(FileNotFoundError(errno.ENOENT, "No such file or directory", "a")) is None
-    with pytest.raises(AttributeError) as defect:
+    with pytest.raises(AttributeError) as defect:  # noqa: PT012
         try:
             raise full
         except OSError:
