@@ -75,9 +75,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _finish_wandb() -> None:
     # Left to the end of the process, W&B prints a footer of its own, whatever its settings say.
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and getattr(wandb, "run", None) is not None:
-        wandb.finish(exit_code=0 if sys.exc_info()[0] is None else 1)
+    if getattr(sys.modules.get("wandb"), "run", None) is not None:
+        from centerclip_pl.training.loggers import finish_wandb
+
+        finish_wandb(exit_code=0 if sys.exc_info()[0] is None else 1)
 
 
 def _run(words: list[str]) -> None:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-from unittest import mock
+from typing import Any, cast
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from typing_extensions import override
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.files import replacing
-from centerclip_pl.training.masking import mask_config
 from centerclip_pl.training.metrics_file import PatientWriter
+from centerclip_pl.training.wandb_faults import say
+from centerclip_pl.training.wandb_logger import Mode, RunWandbLogger, finish_wandb, quiet_settings
 
-if TYPE_CHECKING:
-    import wandb
+__all__ = ["RunCSVLogger", "RunWandbLogger", "finish_wandb", "make_loggers", "wandb_mode"]
 
-Mode = Literal["online", "offline", "disabled"]
 _OFFLINE = {"offline", "dryrun"}  # dryrun is W&B's older word for it
-_ID_FILE = "run-id.txt"
 
 
 def make_loggers(
@@ -129,94 +124,6 @@ def _is_before(row: str, column: int, step: int) -> bool:
     return row.endswith("\n") and len(cells) > column and cells[column].strip().isdigit() and int(cells[column]) < step
 
 
-class RunWandbLogger(WandbLogger):
-    """Lightning's W&B logger with all of its files in ``<run_dir>/wandb`` and without chatter.
-
-    Online, a run that is resumed in the same folder goes on in W&B as the same run (its id is kept in
-    ``wandb/run-id.txt``). Offline, each process writes a folder of its own, because W&B cannot append to one.
-
-    Args:
-        run_dir: the run's folder.
-        project: of W&B.
-        name: what the run is called.
-        config: options to show; masked here.
-        mode: ``"online"`` or ``"offline"``.
-    """
-
-    def __init__(
-        self, run_dir: str | Path, project: str, name: str, config: dict[str, Any] | None, mode: Mode = "offline"
-    ) -> None:
-        self._files = Path(run_dir) / "wandb"
-        super().__init__(
-            name=name,
-            save_dir=str(run_dir),
-            project=project,
-            group=name,
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            id=self._kept_id() if mode == "online" else None,
-            config=mask_config(config or {}),
-            settings=_quiet_settings(),
-        )
-        # Lightning 2.6 passes it always; W&B no longer knows it and warns.
-        self._wandb_init.pop("anonymous", None)
-        self._mode = mode
-
-    @property
-    @override
-    @rank_zero_experiment
-    def experiment(self) -> wandb.Run:
-        """The W&B run, started when it is first asked for.
-
-        Raises:
-            ConfigError: W&B refuses the key or cannot be reached.
-        """
-        import wandb
-
-        if self._experiment is None:
-            try:
-                # WandbLogger's property is wrapped for rank zero, as this one is.
-                run = cast("wandb.Run", WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
-            except wandb.errors.Error as error:
-                raise ConfigError(
-                    f"W&B cannot start the run: {error}", "set WANDB_MODE=offline (or disabled), or mend what it says"
-                ) from error
-            if self._mode == "online":
-                (self._files / _ID_FILE).write_text(run.id + "\n", encoding="utf-8")
-                _say(f"W&B: {run.url}")
-        return cast("wandb.Run", self._experiment)
-
-    @override
-    @rank_zero_only
-    def log_table(self, key: str, *args: Any, **kwargs: Any) -> None:
-        """As Lightning's, with the table's pictures, which are staged for upload, kept with the run."""
-        with self._staged_in_run_dir():
-            super().log_table(key, *args, **kwargs)
-
-    @override
-    @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        super().log_hyperparams(mask_config(vars(params) if isinstance(params, Namespace) else params))
-
-    @contextlib.contextmanager
-    def _staged_in_run_dir(self) -> Iterator[None]:
-        """W&B has no setting for its staging folder, only this variable, which it reads whenever it stages a file."""
-        here = {} if os.environ.get("WANDB_DATA_DIR") else {"WANDB_DATA_DIR": str(self._files)}
-        with mock.patch.dict(os.environ, here):
-            yield
-
-    def _kept_id(self) -> str | None:
-        path = self._files / _ID_FILE
-        return path.read_text(encoding="utf-8").strip() or None if path.exists() else None
-
-
-def _quiet_settings() -> wandb.Settings:
-    """No header, footer or capture of the console; warnings and errors are shown."""
-    import wandb
-
-    return wandb.Settings(quiet=True, show_info=False, console="off", save_code=False)
-
-
 def wandb_mode() -> tuple[Mode, str]:
     """The mode, and why it is so."""
     import pydantic
@@ -224,12 +131,11 @@ def wandb_mode() -> tuple[Mode, str]:
 
     if getattr(rank_zero_only, "rank", 0) != 0:  # other processes log nothing and must not start W&B's service
         return "offline", ""
-    if wandb.run is not None:
-        wandb.finish()  # an earlier run of this process (a notebook); Lightning would log into that one
+    finish_wandb()  # an earlier run of this process (a notebook); Lightning would log into that one
     asked = os.environ.get("WANDB_MODE", "")
     try:
         # Before anything else of W&B: its first settings decide for the whole process what it prints.
-        settings = wandb.setup(settings=_quiet_settings()).settings
+        settings = wandb.setup(settings=quiet_settings()).settings
     except pydantic.ValidationError as error:
         reason = error.errors()[0]["msg"] if error.error_count() else str(error)
         raise ConfigError(
@@ -257,8 +163,4 @@ def _announce(mode: Mode, why: str, run_dir: Path) -> None:
     if mode == "offline":
         with contextlib.suppress(ValueError):
             run_dir = run_dir.relative_to(Path.cwd())
-        _say(f"W&B: offline, because {why}. To upload: wandb login && wandb sync {run_dir}/wandb/offline-run-*")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        say(f"W&B: offline, because {why}. To upload: wandb login && wandb sync {run_dir}/wandb/offline-run-*")

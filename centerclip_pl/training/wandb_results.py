@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from centerclip_pl.training.results import Results
+from centerclip_pl.training.wandb_faults import surviving
 
 if TYPE_CHECKING:
     import wandb
@@ -18,17 +19,18 @@ SUMMARY_KEY = "results"
 def keep_results(run: wandb.Run, results: Results, ranks: str | Path) -> None:
     """Puts the results into the summary of a W&B run, and the ranks among its files.
 
-    Of an offline run, ``wandb sync`` sends both.
+    Of an offline run, ``wandb sync`` sends both. Whatever W&B makes of them, the files in the run's folder are there.
 
     Args:
         run: of W&B, online or offline.
         results: the content of ``results.json``.
         ranks: the file ``ranks.parquet``; nothing is kept of it where it is absent.
     """
-    run.summary.update({SUMMARY_KEY: dict(results)})
     ranks = Path(ranks)
-    if ranks.is_file():
-        # A copy: W&B would make a link, which leads nowhere once the run's folder has been moved to where it is synced.
-        kept = Path(run.dir) / ranks.name
-        shutil.copyfile(ranks, kept)
-        run.save(str(kept), base_path=run.dir, policy="now")
+    with surviving(run):
+        run.summary.update({SUMMARY_KEY: dict(results)})
+        if ranks.is_file():
+            # A copy: W&B would make a link, which leads nowhere once the run's folder was moved to where it is synced.
+            kept = Path(run.dir) / ranks.name
+            shutil.copyfile(ranks, kept)
+            run.save(str(kept), base_path=run.dir, policy="now")
