@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from typing import Any, TypeVar, cast
 
 import torch
@@ -19,6 +20,7 @@ from centerclip_pl.errors import DataError, VideoError
 
 # How torch's messages begin; that of an error which a process met ("Caught ...") is neither.
 _TIMED_OUT, _DIED = "DataLoader timed out", "DataLoader worker (pid"
+_REVIVALS = 2  # of processes that were killed, in an epoch
 _ROUNDS = 10  # of new processes without a batch between them; so many are no accident of single files
 _POLL = 2.0  # seconds
 # How a decoder dies of a file; SIGKILL and SIGBUS are how it dies of too little memory.
@@ -53,6 +55,14 @@ class _CulpritsError(Exception):
         self.lost = lost
 
 
+class _KilledError(Exception):
+    """A process that reads videos was killed from outside, as the kernel does it where memory runs out."""
+
+    def __init__(self, explained: Exception) -> None:
+        super().__init__(str(explained))
+        self.explained = explained
+
+
 class VideoLoader(DataLoader[Any]):
     """A DataLoader over a :class:`VideoCaptionDataset`; see :func:`video_loader`.
 
@@ -64,6 +74,10 @@ class VideoLoader(DataLoader[Any]):
     Where the dataset does not raise for bad videos, a decoder that hangs or crashes is no reason to end: its process
     is killed, the video counts as lost, and new processes go on with the batch that was being waited for. Where that
     happens again and again without a batch in between, it is no longer the files, and an error ends the run.
+
+    A process that was killed (SIGKILL, nearly always by the kernel for lack of memory) is replaced whatever the dataset
+    does with bad videos, twice an epoch and with a warning: the same batches come in the same order, and nothing else
+    of the run changes either.
     """
 
     _resumes = False
@@ -95,9 +109,10 @@ class VideoLoader(DataLoader[Any]):
         lost: list[Lost] = []
         culprits: list[list[Lost]] = []  # of each round since the last batch
         anything = done > 0
+        revivals, begun = 0, count()
         while True:
             try:
-                batches = self._begin(done)
+                batches = self._begin(done, again=next(begun) > 0)
                 while (loaded := self._patiently(lambda: next(batches, None))) is not None:  # noqa: B023  # called at once
                     if isinstance(loaded, Failure):
                         raise loaded.error
@@ -115,11 +130,35 @@ class VideoLoader(DataLoader[Any]):
                 self._end_processes()
                 if len(culprits) == _ROUNDS:
                     raise self._videos.nothing_left([entry for found in culprits for entry in found]) from error
+            except _KilledError as error:
+                if revivals == _REVIVALS:
+                    raise error.explained from error
+                revivals += 1
+                print(
+                    "warning: a process that reads videos was killed, most likely because memory ran out; new ones go "
+                    f"on with the same batches (time {revivals} of at most {_REVIVALS} in an epoch)\n"
+                    "  -> if it happens again, lower --data.num_workers or --data.batch_size",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                self._end_processes(at_once=True)
         if lost and not anything:
             raise self._videos.nothing_left(lost)
 
-    def _begin(self, skip: int) -> Iterator[Any]:
-        """torch's iterator over a new epoch, from this batch on."""
+    def _begin(self, skip: int, again: bool = False) -> Iterator[Any]:
+        """torch's iterator over a new epoch, from this batch on.
+
+        Args:
+            skip: batches to leave out.
+            again: in place of one that has begun this epoch; then what torch draws for it does not change what the
+                model will draw.
+        """
+        if again:
+            with torch.random.fork_rng(devices=[]):
+                return self._started(skip)
+        return self._started(skip)
+
+    def _started(self, skip: int) -> Iterator[Any]:
         last: Any = self._iterator
         self._index_sampler.skip = skip
         try:
@@ -143,14 +182,18 @@ class VideoLoader(DataLoader[Any]):
         finally:
             self._index_sampler.skip = 0
 
-    def _end_processes(self) -> None:
-        """Kill the processes; the next epoch, or the rest of this one, gets new ones."""
+    def _end_processes(self, at_once: bool = False) -> None:
+        """Kill the processes; the next epoch, or the rest of this one, gets new ones.
+
+        Args:
+            at_once: all of them, whatever they do: one that was killed may hold a lock that the others wait for.
+        """
         last: Any = self._iterator
         self._iterator = None
         busy = self._videos.busy
         assert busy is not None
         for process, video in zip(last._workers, busy[:, 0].tolist(), strict=True):
-            if int(video) in self._videos.lost:
+            if at_once or int(video) in self._videos.lost:
                 process.kill()  # it is decoding, and so holds no lock of a queue; nobody need wait for it
         last._shutdown_workers()  # waits some seconds for each of the others, then terminates it
         for process in last._workers:
@@ -170,7 +213,17 @@ class VideoLoader(DataLoader[Any]):
                 if str(error).startswith(_TIMED_OUT) and time.monotonic() <= deadline:
                     continue
                 self._blame(error)
+                if self._was_killed():
+                    raise _KilledError(self._explained(error)) from error
                 raise self._explained(error) from error
+            except (EOFError, OSError) as error:  # a batch, or the half of one, whose process is no more
+                if self._was_killed():
+                    raise _KilledError(self._explained(RuntimeError(f"{_DIED}: killed)"))) from error
+                raise
+
+    def _was_killed(self) -> bool:
+        last: Any = self._iterator
+        return last is not None and any(process.exitcode == -signal.SIGKILL for process in last._workers)
 
     def _blame(self, error: RuntimeError) -> None:
         """

@@ -220,6 +220,8 @@ def test_a_worker_that_dies_names_the_file(
         os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
 
     monkeypatch.setattr(frames_module, "read_frames", die)
+    monkeypatch.setattr(loader_module, "_REVIVALS", 0)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
     loader = make_loader(training=False)
     loader.multiprocessing_context = "fork"
     with pytest.raises(DataError, match="the process that decodes it died") as caught:
@@ -337,6 +339,8 @@ def test_running_out_of_memory_is_not_blamed_on_a_video(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(frames_module, "read_frames", die)
+    monkeypatch.setattr(loader_module, "_REVIVALS", 0)
+    monkeypatch.setattr(loader_module, "_POLL", 0.1)
     loader = make_loader(training=False, policy=policy)
     loader.multiprocessing_context = "fork"
     with pytest.raises(DataError, match="the process that decodes it died"):
@@ -359,7 +363,7 @@ def test_decoders_that_hang_at_once_are_found_at_once(
     loader.multiprocessing_context = "fork"
     starts: list[Any] = []
     begin = loader._begin
-    monkeypatch.setattr(loader, "_begin", lambda skip: starts.append(skip) or begin(skip))
+    monkeypatch.setattr(loader, "_begin", lambda skip, again: starts.append(skip) or begin(skip, again))
     for _ in range(2):
         batches = epoch_of(loader, 0)
         assert torch.cat([batch["video_ids"] for batch in batches]).tolist() == [1, 3, 5, 6]
