@@ -32,7 +32,7 @@ from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens import Reducer, SegmentReducer, check_plan
 from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
-from centerclip_pl.training.checkpoint_files import DurableCheckpointIO
+from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.disk_space import DiskSpaceCheck
 from centerclip_pl.training.failing_ranks import FailingRanks
