@@ -19,13 +19,17 @@ def train(words: list[str]) -> None:
     """Trains, then tests the chosen checkpoint once, and prints the table."""
     command = fit_words(words)
 
+    from centerclip_pl.cli.going_on import let_go
     from centerclip_pl.cli.lightning import run
 
     cli = run(command, and_test=True)
-    cli.trainer.test(
-        cli.model, datamodule=cli.datamodule, ckpt_path=cli.chosen_checkpoint, weights_only=True, verbose=False
-    )
-    cli.print_results()
+    try:
+        cli.trainer.test(
+            cli.model, datamodule=cli.datamodule, ckpt_path=cli.chosen_checkpoint, weights_only=True, verbose=False
+        )
+        cli.print_results()
+    finally:
+        let_go()
 
 
 def fit_words(words: list[str]) -> list[str]:
@@ -37,7 +41,7 @@ def fit_words(words: list[str]) -> list[str]:
         words: behind ``centerclip train``, e.g. ``["--dataset=msrvtt", "--tokens.segments=3"]``.
 
     Returns:
-        For :func:`centerclip_pl.cli.lightning.run` or :func:`~centerclip_pl.cli.lightning.check_words`.
+        For :func:`centerclip_pl.cli.lightning.run` or :func:`~centerclip_pl.cli.check_words.check_words`.
 
     Raises:
         ConfigError: there is no such dataset, method or backbone.

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
 import time
 import warnings
 from argparse import ArgumentError
-from functools import cache
 from pathlib import Path
 from pydoc import locate
 from typing import Any, Literal
 
 import yaml
 from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from transformers.utils.logging import disable_progress_bar
 
-from centerclip_pl.cli.backbones import image_size_of, vision_shape_of
-from centerclip_pl.cli.parse_errors import find_mistake, plain_message, with_near_names
+from centerclip_pl.cli.backbones import image_size_of
+from centerclip_pl.cli.going_on import hold, is_first_process, keep_seed, let_go, unfinished_run
+from centerclip_pl.cli.parse_errors import with_near_names
 from centerclip_pl.cli.run_config import SaveRunConfig
-from centerclip_pl.cli.run_folder import forget_run_dir, new_run_dir, remove_if_empty, requeued_run_dir
+from centerclip_pl.cli.run_folder import (
+    current_run_dir,
+    forget_run_dir,
+    new_run_dir,
+    remove_if_empty,
+    requeued_run_dir,
+    runs_folder,
+    started_by_others,
+    use_run_dir,
+)
 from centerclip_pl.cli.selection import SELECT_HELP, Rule, refuse_rule, settle_rule
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
-from centerclip_pl.tokens import Reducer, SegmentReducer, check_plan
-from centerclip_pl.tokens.segments import frames_per_segment
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
@@ -40,7 +48,6 @@ from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
 from centerclip_pl.training.nonfinite import NonFiniteGuard
-from centerclip_pl.training.optim import OptimizerOptions
 from centerclip_pl.training.postprocess import PostProcessing
 from centerclip_pl.training.predictions import EmbeddingWriter
 from centerclip_pl.training.ranks_writer import RankWriter
@@ -56,7 +63,7 @@ set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
 
 # CLIP has nothing that they could start from, or not all of it.
 _UNTRAINED_HEADS = ("seqLSTM", "tightTransf")
-_NO_DATASET = "no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS"
+NO_DATASET = "no dataset was given", "add --config=experiments/datasets/NAME.yaml, or --data=CLASS"
 
 
 class RetrievalCLI(LightningCLI):
@@ -103,6 +110,9 @@ class RetrievalCLI(LightningCLI):
         parser.add_argument("--select", type=Rule | None, help=SELECT_HELP)
         parser.add_argument("--run_dir", type=str | None, help="the run's folder; default: a new one below runs/")
         parser.add_argument(
+            "--resume.auto", type=bool, default=True, help="`train` goes on with an unfinished run of the same options"
+        )
+        parser.add_argument(
             "--resume.every_minutes", type=float | None, default=10.0, help="write last.ckpt within an epoch as well"
         )
         parser.add_argument("--resume.every_steps", type=int | None, help="and after so many steps of the optimizer")
@@ -148,7 +158,7 @@ class RetrievalCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.postprocessing = PostProcessing(**config.postprocess.as_dict(), clips=training_clips)
         if config.data is None:
-            raise ConfigError(*_NO_DATASET)
+            raise ConfigError(*NO_DATASET)
         self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
         if self.subcommand == "fit":
             self._go_on()
@@ -165,6 +175,7 @@ class RetrievalCLI(LightningCLI):
             if self.run_dir.exists() and not self.run_dir.is_dir():
                 raise ConfigError(f"run_dir is {self.run_dir}, which is a file", "name a folder")
             self.run_dir.mkdir(parents=True, exist_ok=True)
+        hold(self.run_dir)
         config.trainer.default_root_dir = str(self.run_dir)
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(self.run_dir / "checkpoints")
         self._checkpoint_dir = str(config.checkpoint.dirpath)
@@ -179,32 +190,39 @@ class RetrievalCLI(LightningCLI):
         return experiment.dataset or "run", "_".join(filter(None, (kind, experiment.backbone)))
 
     def _go_on(self) -> None:
-        """Goes on with the run of the folder that was named, or of this job before it was queued again."""
+        """Goes on with the run of the folder that was named, of this job before it was queued again, or with the
+        newest unfinished one of these options."""
         config = self.config[self.subcommand]
-        run_dir = config.run_dir or requeued_run_dir(Path("runs"), *self._run_names())
-        folder = config.checkpoint.dirpath or (run_dir and Path(run_dir) / "checkpoints")
-        if folder is None or config.ckpt_path is not None:
+        if config.ckpt_path is not None:
             return
-        found = last_good_checkpoint(folder, mend=is_first_process())
+        run_dir = config.run_dir or requeued_run_dir(Path("runs"), *self._run_names()) or self._unfinished()
+        folder = config.checkpoint.dirpath or (run_dir and Path(run_dir) / "checkpoints")
+        found = None if folder is None else last_good_checkpoint(folder, mend=is_first_process())
         if found is None:
             return
         path, self._checkpoint = found
         config.ckpt_path = str(path)
-        self._keep_seed(self._checkpoint.get("centerclip_seed"))
+        keep_seed(config, self._checkpoint.get("centerclip_seed"))
         if is_first_process():
             print(f"going on from {path}, step {self._checkpoint['global_step']}", file=sys.stderr, flush=True)
 
-    def _keep_seed(self, began_with: int | None) -> None:
-        """A run that goes on has the seed that it began with, also where Lightning has just drawn another one."""
-        asked = self.config[self.subcommand].seed_everything
-        if began_with is None or asked is False or asked == began_with:
-            return
-        if asked is not True:
-            raise ConfigError(
-                f"seed_everything is {asked}, but this run began with {began_with}",
-                f"go on with --seed_everything={began_with}, or name another folder for a new run: --run_dir=FOLDER",
+    def _unfinished(self) -> Path | None:
+        config = self.config[self.subcommand]
+        if not is_first_process():
+            return current_run_dir()
+        if not self.and_test or not config.resume.auto or config.checkpoint.dirpath is not None or started_by_others():
+            return None
+        settled = copy.deepcopy(config)
+        settle_rule(settled, self.words)
+        options = yaml.safe_load(self._parser(self.subcommand).dump(settled, skip_unset=False))
+        found = unfinished_run(runs_folder(Path("runs"), *self._run_names()), options)
+        if found is not None:
+            print(
+                f"note: {found} has these options and is not finished; --resume.auto=false begins a new run",
+                file=sys.stderr,
             )
-        seed_everything(began_with, workers=True)
+            use_run_dir(found)
+        return found
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -312,15 +330,6 @@ def _add_postprocessing(parser: LightningArgumentParser) -> None:
         parser.add_argument(f"--postprocess.{name}", type=kind, default=default, help=what)
 
 
-def is_first_process(*, of_machine: bool = False) -> bool:
-    """Whether this process is the first of its run, or of its run on this machine.
-
-    As the launcher's variables tell it, before Lightning knows: its own, torchrun's, SLURM's.
-    """
-    ranks = ("LOCAL_RANK", "SLURM_LOCALID") if of_machine else ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((int(os.environ[name]) == 0 for name in ranks if name in os.environ), True)
-
-
 def _check_data(data: Namespace, stage: str, and_test: bool, image_size: int | None, *, validates: bool) -> None:
     # Before the weights are loaded (or downloaded), a run folder is made and W&B is told of a run.
     if is_first_process(of_machine=True):
@@ -346,94 +355,26 @@ def run(words: list[str], and_test: bool = False) -> RetrievalCLI:
 
     Args:
         words: its name and options.
-        and_test: whether the caller is going to test what ``fit`` trains, so that the test split must be there.
+        and_test: whether the caller is going to test what ``fit`` trains, so that the test split must be there, and to
+            let the run's folder go (`centerclip_pl.cli.going_on.let_go`).
     """
-    _quieten()
+    quieten()
     forget_run_dir()
+    let_go()
     try:
-        return RetrievalCLI(words, and_test)
-    except Exception:
-        remove_if_empty()  # a mistake that was found before the run began leaves no folder
+        cli = RetrievalCLI(words, and_test)
+    except BaseException as error:
+        let_go()
+        if isinstance(error, Exception):
+            remove_if_empty()  # a mistake that was found before the run began leaves no folder
         raise
+    if not and_test:
+        let_go()
+    return cli
 
 
-class _ParserAlone(RetrievalCLI):
-    """RetrievalCLI's parser, without a run."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        self.config = Namespace(subcommand=None)
-
-    def _set_seed(self) -> None:
-        pass
-
-    def before_instantiate_classes(self) -> None:
-        pass
-
-    def instantiate_classes(self) -> None:
-        pass
-
-
-@cache  # a tenth of a second, for each of a sweep's trials
-def _parser_alone() -> _ParserAlone:
-    return _ParserAlone([])
-
-
-def check_words(words: list[str]) -> Namespace:
-    """Parses a LightningCLI command and refuses what can be known to fail before anything is read or loaded.
-
-    The values of the data's options and of the recipe are looked at, the reducers, and whether they can divide frames
-    and tokens as they say (tokens and blocks: where the backbone is a folder or one of OpenAI's). Nothing runs: no run
-    folder, no videos, no weights. A tenth of a second.
-
-    Args:
-        words: as :func:`run` takes them, ``["fit", "--config", FILE, ..., "--option=value", ...]``.
-
-    Returns:
-        The options by name, e.g. ``.model.reduction.init_args.clusters``, without the subcommand's name before them.
-
-    Raises:
-        ConfigError: the first thing that is wrong, in one sentence, with a near name for an unknown one.
-    """
-    _quieten()
-    cli = _parser_alone()
-    try:
-        parsed = cli.parser.parse_args(words)
-    except ArgumentError as error:
-        error = with_near_names(error, cli.option_names(words[0], by_name=True))
-        raise ConfigError(find_mistake(error) or plain_message(error)) from error
-    options: Namespace = parsed[parsed.subcommand]
-    if options.data is None:
-        raise ConfigError(*_NO_DATASET)
-    if parsed.subcommand == "fit":
-        settle_rule(options, words)
-    data: Any = locate(options.data.class_path)
-    data(**options.data.init_args.as_dict())
-    if options.model.optimizer is not None:
-        OptimizerOptions(**options.model.optimizer.as_dict())
-    reduction = options.model.reduction
-    reducers = [
-        _made(each) for each in (reduction if isinstance(reduction, list) else [reduction] if reduction else [])
-    ]
-    frames, shape = options.data.init_args.num_frames, vision_shape_of(options.model.backbone)
-    if shape is not None:
-        blocks, patches = shape
-        check_plan(reducers, frames, patches, blocks)
-    for reducer in reducers:
-        if isinstance(reducer, SegmentReducer):
-            frames_per_segment(frames, reducer.segments)
-            frames = reducer.segments
-    PostProcessing(**options.postprocess.as_dict(), clips=training_clips)
-    return options
-
-
-def _made(reducer: Namespace) -> Reducer:
-    kind: Any = locate(reducer.class_path)
-    made: Reducer = kind(**reducer.get("init_args", Namespace()).as_dict())
-    return made
-
-
-def _quieten() -> None:
-    # Advice that users of this package cannot follow, or that is not about their run.
+def quieten() -> None:
+    """Silences advice that users of this package cannot follow, or that is not about their run."""
     for message in (
         ".*does not have many workers.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",

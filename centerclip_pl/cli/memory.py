@@ -37,8 +37,8 @@ def memory_command(words: list[str]) -> None:
         print(published_tables())
         return
 
+    from centerclip_pl.cli.check_words import check_words
     from centerclip_pl.cli.experiment import fit_words
-    from centerclip_pl.cli.lightning import check_words
     from centerclip_pl.cli.memory_table import Found, as_json, show
 
     by_file = any(word.split("=")[0] in ("--config", "-c") for word in rest)
@@ -66,7 +66,7 @@ def training_of(options: Namespace) -> tuple[Training, list[str]]:
     """What the options of a ``fit`` train, and what had to be assumed.
 
     Args:
-        options: as :func:`centerclip_pl.cli.lightning.check_words` returns them.
+        options: as :func:`centerclip_pl.cli.check_words.check_words` returns them.
 
     Raises:
         ConfigError, CheckpointError: see `memory_command`.
@@ -118,7 +118,9 @@ def _processes(trainer: Namespace) -> tuple[int, list[str]]:
         return len(devices) * trainer.num_nodes, []
     if isinstance(devices, int) and devices > 0:
         return devices * trainer.num_nodes, []
-    note = f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed: --trainer.devices=N says it"
+    note = (
+        f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed: --trainer.devices=N says it"
+    )
     return int(trainer.num_nodes), [note]
 
 

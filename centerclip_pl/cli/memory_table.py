@@ -90,7 +90,9 @@ def show(found: Found) -> None:
     best = next((saving for saving in found.savings if saving.saved > 0), None)
     if best is not None:
         console.print(f"most is saved by  {best.switch.options}", soft_wrap=True)
-    console.print(f"reserve           {RESERVE}: CUDA context, libraries, fragmentation; not in the peak", soft_wrap=True)
+    console.print(
+        f"reserve           {RESERVE}: CUDA context, libraries, fragmentation; not in the peak", soft_wrap=True
+    )
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True)
 
@@ -126,5 +128,7 @@ def _savings(savings: list[Saving]) -> RenderableType:
     for rank, saving in enumerate(savings):
         options = saving.switch.options.replace(" --", "\n--")
         best = "best: " if rank == 0 and saving.saved > 0 else ""
-        table.add_row(f"{best}{options}", gigabytes(saving.prediction.peak), gigabytes(saving.saved), saving.switch.price)
+        table.add_row(
+            f"{best}{options}", gigabytes(saving.prediction.peak), gigabytes(saving.saved), saving.switch.price
+        )
     return table

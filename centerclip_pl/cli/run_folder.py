@@ -35,7 +35,7 @@ def new_run_dir(base: Path, *names: str | None) -> Path:
     """
     if _INHERITED in os.environ:
         return Path(os.environ[_INHERITED])
-    parent = _parent(base, *names)
+    parent = runs_folder(base, *names)
     if _by_torchrun():
         folder = _agreed(lambda: _dated(parent))
     elif _by_slurm():
@@ -65,7 +65,7 @@ def requeued_run_dir(base: Path, *names: str | None) -> Path | None:
             return None
     if not _by_slurm():
         return None
-    folder = _parent(base, *names) / _slurm_name()
+    folder = runs_folder(base, *names) / _slurm_name()
     return folder if folder.is_dir() else None
 
 
@@ -93,7 +93,18 @@ def forget_run_dir() -> None:
         os.environ.pop(_INHERITED, None)
 
 
-def _parent(base: Path, *names: str | None) -> Path:
+def started_by_others() -> bool:
+    """Whether torchrun, SLURM or something else started this process beside others."""
+    return _by_torchrun() or _by_slurm() or _by_others()
+
+
+def use_run_dir(folder: Path) -> None:
+    """Lets this process and those that it starts go on in a folder that is there."""
+    os.environ[_INHERITED] = str(folder)
+
+
+def runs_folder(base: Path, *names: str | None) -> Path:
+    """``base/NAMES...``, in which `new_run_dir` makes a folder for each run."""
     return base.joinpath(*(re.sub(r"[^\w.+-]+", "-", name) for name in names if name))
 
 

@@ -117,8 +117,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_values(sweep: Sweep) -> None:
     """Parses the command of every combination before any runs: a typo is found now, not after a night."""
+    from centerclip_pl.cli.check_words import check_words
     from centerclip_pl.cli.experiment import fit_words
-    from centerclip_pl.cli.lightning import check_words
     from centerclip_pl.sweeps.search import values_to_check
 
     for parameters in values_to_check(sweep):

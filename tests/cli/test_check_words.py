@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from centerclip_pl.cli.backbones import vision_shape_of
+from centerclip_pl.cli.check_words import check_words
 from centerclip_pl.cli.experiment import fit_words
-from centerclip_pl.cli.lightning import check_words
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.models import load_backbone
 

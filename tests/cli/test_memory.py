@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from centerclip_pl.cli import main
+from centerclip_pl.cli.check_words import check_words
 from centerclip_pl.cli.experiment import fit_words
-from centerclip_pl.cli.lightning import check_words
 from centerclip_pl.cli.memory import training_of
 from centerclip_pl.cli.memory_document import ROWS, VARIANTS, peak_of
 from centerclip_pl.cli.memory_table import gigabytes

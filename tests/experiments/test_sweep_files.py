@@ -15,8 +15,8 @@ from sweeps.config import SweepConfig
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from centerclip_pl.cli.check_words import check_words
 from centerclip_pl.cli.experiment import fit_words
-from centerclip_pl.cli.lightning import check_words
 from centerclip_pl.errors import ConfigError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

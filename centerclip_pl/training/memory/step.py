@@ -151,7 +151,7 @@ def predict(training: Training) -> Prediction:
         updating = updating | {part: learning.get(part, 0) for part in (INPUTS, COMMUNICATION)}
         del buffers, state
         parts = max(learning, updating, key=lambda found: sum(found.values()))
-        return Prediction({part: 0 for part in PARTS} | parts)
+        return Prediction(dict.fromkeys(PARTS, 0) | parts)
 
 
 @contextmanager

@@ -32,9 +32,7 @@ def search(monkeypatch: pytest.MonkeyPatch, peak: Any, head: str = "meanP", firs
     ids=["affine", "quadratic", "the optimiser decides for small ones"],
 )
 @pytest.mark.parametrize("first", [1, 128, 1000])
-def test_it_fits_and_one_more_does_not(
-    peak: Any, most_asked: int, first: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_fits_and_one_more_does_not(peak: Any, most_asked: int, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found, asked = search(monkeypatch, peak, first=first)
     for fit in found:
         best = max(batch for batch in range(1, 1000) if peak(batch) <= usable(fit.gigabytes))
