@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,14 @@ class Runs:
     folder: Path
     setting: Setting
     options: list[str]
-    timeout: float = 300.0
-    log: list[str] = field(default_factory=list)
+    named: bool = True
+    """Whether the command names the run's folder; if not, it finds its unfinished run by itself."""
+    timeout: float = 600.0
 
     def command(self, run_dir: Path) -> list[str]:
         """The words of the command line; the same each time."""
-        return ["train", f"--experiments={EXPERIMENTS}", *self.options, *self.setting.words, f"--run_dir={run_dir}"]
+        named = [f"--run_dir={run_dir}"] if self.named else []
+        return ["train", f"--experiments={EXPERIMENTS}", *self.options, *self.setting.words, *named]
 
     def start(self, run_dir: Path, kill: Kill | None = None) -> int:
         """Runs the command in a fork until it ends or is killed; returns its status, negative for a signal."""
@@ -170,7 +172,8 @@ class Runs:
             log = os.open(run_dir.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            os.chdir(self.folder)
+            run_dir.mkdir(exist_ok=True)
+            os.chdir(run_dir)
             from centerclip_pl.cli import main
 
             if kill is not None:
@@ -281,13 +284,13 @@ def chain(folder: Path, options: list[str], setting: Setting, kills: list[Kill])
     Returns:
         How each command ended, and what came out different.
     """
-    runs = Runs(folder, setting, options)
-    runs.finish(folder / "reference")
-    run_dir = folder / "killed"
-    ended = [(kill.name, runs.start(run_dir, kill)) for kill in kills]
-    runs.finish(run_dir)
-    found = differences(outcome(run_dir), outcome(folder / "reference"))
-    return {"ended": ended, "different": found, "said": runs.said(run_dir)}
+    runs = Runs(folder, setting, options, named=False)
+    reference, killed = folder / "reference", folder / "killed"
+    runs.finish(reference)
+    ended = [(kill.name, runs.start(killed, kill)) for kill in kills]
+    runs.finish(killed)
+    (expected,), (found,) = (list(where.glob("runs/*/*/*/")) for where in (reference, killed))
+    return {"ended": ended, "different": differences(outcome(found), outcome(expected)), "said": runs.said(killed)}
 
 
 def prepare(root: Path, train: int, val: int, test: int) -> None:
