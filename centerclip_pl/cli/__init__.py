@@ -12,7 +12,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
-from centerclip_pl.cli.parse_errors import find_mistake, plain_message
+from centerclip_pl.cli.parse_errors import find_mistake, plain_message, unreadable_options
 from centerclip_pl.cli.system_errors import system_message
 from centerclip_pl.errors import CenterCLIPError
 
@@ -65,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `centerclip ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        mistake = find_mistake(error) or system_message(error)
+        mistake = find_mistake(error) or system_message(error) or unreadable_options(words)
         if mistake is None:
             raise
         _fail(mistake)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import reprlib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,12 @@ def read_experiment(file: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or holds something else.
     """
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: 2001-99-99 is no date
         raise ConfigError(f"{file}: cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: must hold options (a YAML mapping)")
+    for section in ("experiment", "data", "model"):
+        if not isinstance(content.get(section), dict | None):
+            raise ConfigError(f"{file}: its section {section} is {reprlib.repr(content[section])}", "give it options")
     return content

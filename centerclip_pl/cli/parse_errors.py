@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from pydoc import locate
 
 from centerclip_pl.errors import CenterCLIPError
@@ -33,9 +34,29 @@ def find_mistake(error: BaseException) -> str | None:
     while seen is not None:
         if isinstance(seen, CenterCLIPError) or type(seen).__name__ == "MisconfigurationException":
             return str(seen)
+        if type(seen).__module__.partition(".")[0] == "omegaconf":  # ${tokens.segmens}, or ${ alone
+            return f"a value with ${{...}} cannot be understood: {str(seen).splitlines()[0]}"
         # What the parser's errors come from is in their context alone; elsewhere that may be a defect's neighbour.
         wrapped = isinstance(seen, (ArgumentError, TypeError, ValueError))
         seen = seen.__cause__ or (seen.__context__ if wrapped else None)
+    return None
+
+
+def unreadable_options(words: Sequence[str]) -> str | None:
+    """What is wrong with the first file of ``--config`` that is no YAML mapping of options; None: with none of them.
+
+    For what the parser raises about such files without their name.
+    """
+    from centerclip_pl.cli.experiment import read_experiment
+
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name != "--config":
+            continue
+        try:
+            read_experiment(Path(value if equals else following))
+        except CenterCLIPError as error:
+            return str(error)
     return None
 
 
@@ -61,7 +82,7 @@ def plain_message(error: ArgumentError) -> str:
     kinds = [kind for kind in _EXPECTED.findall(text) if kind != "<class 'NoneType'>"]
     got = [one or other for one, other in _GOT.findall(text)]
     if not kinds or not got:
-        return text
+        return re.sub(r"<class '([\w.]+)'>", lambda kind: _KINDS.get(kind[1], kind[1]), text)
     option = keys[0] if len(keys) == 1 else f"{keys[0]}.{keys[-1].removeprefix(f'{keys[0]}.')}"
     return f"--{option}={got[0]}: must be {' or '.join(dict.fromkeys(_words(kind) for kind in kinds))}"
 

@@ -176,7 +176,7 @@ def _config(file: Path) -> dict[str, Any] | None:
         return None
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DataError(f"{file}: cannot be read: {error}", "restore the file, or move it away") from error
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise DataError(f"{file}: holds no options of a run", "restore the file, or move it away")

@@ -107,7 +107,7 @@ def read_sweep(path: str | Path) -> Sweep:
     path = Path(path)
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: must hold a sweep (a YAML mapping)", _FORMAT)

@@ -146,7 +146,7 @@ def _read_trial(file: Path) -> Trial:
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}", "name another folder with --folder=FOLDER") from error
     return content if isinstance(content, dict) else {}
 

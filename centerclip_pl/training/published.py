@@ -99,7 +99,7 @@ def read_published(folder: Path) -> dict[str, list[PublishedRow]]:
             f"there is no {error.filename}",
             "run the command in the repository's folder, or name its experiments: --experiments=FOLDER",
         ) from None
-    except (OSError, UnicodeDecodeError, csv.Error, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
         raise ConfigError(f"{recipes} or {table.name} cannot be read: {error}") from error
     rows: dict[str, list[PublishedRow]] = {}
     for line, fields in enumerate(lines, start=2):

@@ -7,19 +7,21 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from centerclip_pl.errors import CenterCLIPError
 
 PROFILE = "soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "gate"
-_COUNTS = {"gate": (20, 20, 10), "soak": (4000, 1500, 400)}
+_COUNTS = {"gate": (12, 6, 4), "soak": (1500, 500, 60)}
 
 
-def _profile(examples: int) -> settings:
+def _profile(examples: int, *, shrink: bool = True) -> settings:
     gate = PROFILE == "gate"
     return settings(
         max_examples=examples,
+        # Mistyped words are short as they are, and commands take a tenth of a second.
+        phases=[Phase.explicit, Phase.generate, *([Phase.shrink] if shrink else [])],
         deadline=None,  # the machines of a gate are shared
         derandomize=gate,
         database=None,
@@ -29,7 +31,8 @@ def _profile(examples: int) -> settings:
 
 
 # For pure functions, for files, and for whole commands.
-FUNCTIONS, FILES, COMMANDS = (_profile(examples) for examples in _COUNTS[PROFILE])
+FUNCTIONS, FILES = (_profile(examples) for examples in _COUNTS[PROFILE][:2])
+COMMANDS = _profile(_COUNTS[PROFILE][2], shrink=False)
 
 TRIED: Counter[tuple[str, str]] = Counter()
 """How often the test of a node id tried inputs, ``"good"`` and ``"bad"`` ones."""

