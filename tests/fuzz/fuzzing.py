@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from centerclip_pl.errors import CenterCLIPError
 
 PROFILE = "soak" if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else "gate"
-_COUNTS = {"gate": (12, 6, 4), "soak": (1500, 500, 60)}
+_COUNTS = {"gate": (12, 6, 2), "soak": (1500, 500, 60)}
 
 
 def _profile(examples: int, *, shrink: bool = True) -> settings:

@@ -177,7 +177,10 @@ def mistakes(draw: st.DrawFn) -> Callable[[list[str]], list[str]]:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "line",  # each word of a sweep is parsed for all of its runs
+    [pytest.param(line, marks=pytest.mark.soak if line.startswith("sweep") else ()) for line in LINES],
+)
 @COMMANDS
 @given(slip=mistakes())
 def test_mistyped_commands(
