@@ -173,6 +173,7 @@ def read_manifest(file: str | Path) -> pd.DataFrame:
     if absent:
         raise DataError(f"{file} is no manifest: it has no column {', '.join(absent)}", written)
     numbers = {name: pd.to_numeric(table[name], errors="coerce") for name in _NUMBERS}
+    numbers = {name: column.where(column.abs() < 2**53) for name, column in numbers.items()}  # infinity is no size
     hashes = table["sha256"].astype("string")
     whole = hashes.isna() | hashes.str.fullmatch(r"[0-9a-f]{64}").fillna(False)
     bad = table["path"].isna() | pd.DataFrame(numbers).isna().any(axis=1) | ~whole

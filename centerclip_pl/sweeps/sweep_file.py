@@ -180,7 +180,7 @@ def _check_command(path: Path, config: dict[str, Any]) -> None:
 def _check_schema(path: Path, config: dict[str, Any]) -> None:
     try:
         wrong = engine().schema_violations_from_proposed_config(copy.deepcopy(config))
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:  # it compares what it has not looked at
         wrong = [str(error)]
     if wrong:
         raise ConfigError(f"{path}: W&B would refuse it: {'; '.join(wrong)}", _FORMAT)
