@@ -37,8 +37,8 @@ def memory_command(words: list[str]) -> None:
         print(published_tables())
         return
 
-    from centerclip_pl.cli.check_words import check_words
     from centerclip_pl.cli.experiment import fit_words
+    from centerclip_pl.cli.check_words import check_words
     from centerclip_pl.cli.memory_table import Found, as_json, show
 
     by_file = any(word.split("=")[0] in ("--config", "-c") for word in rest)
@@ -118,9 +118,7 @@ def _processes(trainer: Namespace) -> tuple[int, list[str]]:
         return len(devices) * trainer.num_nodes, []
     if isinstance(devices, int) and devices > 0:
         return devices * trainer.num_nodes, []
-    note = (
-        f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed: --trainer.devices=N says it"
-    )
+    note = f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed; --trainer.devices=N"
     return int(trainer.num_nodes), [note]
 
 

@@ -61,7 +61,9 @@ def switches(training: Training, tokens: dict[str, int | None]) -> Iterator[Swit
         yield Switch("--trainer.precision=bf16-mixed", rounded, replace(training, precision=halve))
     if not recomputes and full:
         both = replace(_with(training, recompute), precision=halve)
-        yield Switch("--model.gradient_checkpointing=true --trainer.precision=bf16-mixed", f"both of these: {again}", both)
+        yield Switch(
+            "--model.gradient_checkpointing=true --trainer.precision=bf16-mixed", f"both of these: {again}", both
+        )
     if training.model.get("grad_cache") is None:
         for chunk in [size for size in _CHUNKS if size < training.batch_size][:2]:
             cached = _with(training, {"grad_cache": chunk})
