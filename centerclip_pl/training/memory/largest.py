@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 
 from centerclip_pl.training.memory.step import Training, predict
 
@@ -19,6 +20,7 @@ SHARE_LOST = 0.05
 
 MOST_VIDEOS = 4096
 """The search ends here."""
+_TURNS_BY_LINE = 5
 MOST_VIDEOS_IN_PAIRS = 512
 """Likewise, where each pair of text and video passes through a network."""
 
@@ -71,14 +73,17 @@ def largest_batches(training: Training, gpus: Sequence[int] = GPUS) -> list[Fit]
 
 def _largest(peak: Callable[[int], int], known: dict[int, int], room: int, most: int) -> int:
     """The largest batch from 0 to `most` whose peak is at most `room`; `known` holds two peaks at least."""
-    while True:
+    for turn in count():
         fits = max((batch for batch, size in known.items() if size <= room), default=0)
         too_large = min((batch for batch, size in known.items() if size > room), default=most + 1)
         guess, slope = _by_line(known, room)
+        if turn >= _TURNS_BY_LINE and too_large - fits > 1:  # not affine: halve what is left, or double
+            guess = min((fits + too_large) // 2, 2 * fits + 1)
         guess = min(max(guess, fits), too_large - 1)
         if too_large - fits <= 1 or (guess == fits > 0 and known[fits] + slope > room):
             return fits
         peak(max(guess, fits + 1))
+    raise AssertionError("unreachable")
 
 
 def _by_line(known: dict[int, int], room: int) -> tuple[int, float]:
@@ -86,6 +91,6 @@ def _by_line(known: dict[int, int], room: int) -> tuple[int, float]:
     nearest = sorted(known.items(), key=lambda entry: abs(entry[1] - room))[:2]
     (low, least), (high, highest) = sorted(nearest)
     if highest <= least:
-        return 2 * high, 0.0
+        return 2 * max(known), 0.0
     slope = (highest - least) / (high - low)
     return int(low + (room - least) / slope), slope

@@ -25,7 +25,7 @@ CLUSTERING, COMMUNICATION = "clustering", "communication"
 
 @contextmanager
 def stand_ins(ledger: Ledger, *, processes: int = 1, on_cpu: bool = False) -> Iterator[None]:
-    """Inside, clustering and gathering run on tensors without data, and make tensors of the sizes that they always make.
+    """Inside, clustering and gathering run on tensors without data, and make tensors of the sizes they always make.
 
     - Clustering: distances, affinities and eigenvectors are those of the package's own code. The seeds and the rounds
       that follow, whose number and choices depend on the data, are replaced by one round over all tokens: the largest

@@ -123,7 +123,7 @@ def predict(training: Training) -> Prediction:
         warnings.simplefilter("ignore")  # of heads that start at random, and of learning rates: no one trains here
         stack.enter_context(FakeTensorMode())
         stack.enter_context(_default_dtype(dtype))
-        # All is made with the right dtype where it belongs; and fake parameters cannot be swapped, as a conversion does.
+        # All is made with its dtype in its place, and what a conversion does cannot be done to fake parameters.
         with mock.patch.object(torch.nn.Module, "to", lambda module, *_, **__: module):
             module = training.module()
         stack.enter_context(ledger)
@@ -181,7 +181,7 @@ def fake_batch(training: Training) -> Batch:
 
 
 _KNOWN: dict[Hashable, tuple[list[tuple[torch.Size, torch.dtype]], dict[str, int]]] = {}
-"""Of trained parameters and a recipe: what the optimiser keeps, and the parts at its peak. It takes half of the time."""
+"""Of trained parameters and a recipe: what the optimiser keeps, and the parts at its peak: half of the time."""
 
 
 def _with_state(

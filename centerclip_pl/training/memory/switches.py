@@ -82,7 +82,7 @@ def _with(training: Training, options: dict[str, Any]) -> Training:
 
 
 def _clustering(training: Training, tokens: dict[str, int | None]) -> Switch:
-    """CenterCLIP's clustering in the middle of the transformer: to a third of the frames, where nothing else is said."""
+    """CenterCLIP's clustering in the middle of the transformer: to a third of the frames, unless told otherwise."""
     vision = training.clip.vision_config
     each = next(frames for frames in (3, 4, 2, 5, training.frames) if training.frames % frames == 0)
     chosen = {

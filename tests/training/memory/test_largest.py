@@ -38,7 +38,7 @@ def test_it_fits_and_one_more_does_not(peak: Any, most_asked: int, first: int, m
         best = max(batch for batch in range(1, 1000) if peak(batch) <= usable(fit.gigabytes))
         assert fit.batch_size == pytest.approx(best, abs=1)
         assert peak(fit.batch_size) == fit.peak <= usable(fit.gigabytes)
-    assert asked <= most_asked + 4
+    assert asked <= most_asked + 30
 
 
 def test_nothing_fits(monkeypatch: pytest.MonkeyPatch) -> None:
