@@ -166,7 +166,8 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 def fake_batch(training: Training) -> Batch:
     """A training batch of the largest size that the options allow, on the CPU."""
-    count, side = training.batch_size, training.clip.vision_config.image_size
+    vision: Any = training.clip.vision_config
+    count, side = training.batch_size, vision.image_size
     ids = torch.zeros(count, dtype=torch.int64)
     words = torch.ones(count, training.words, dtype=torch.int64)
     return Batch(

@@ -72,7 +72,8 @@ def switches(training: Training, tokens: dict[str, int | None]) -> Iterator[Swit
     if not any(issubclass(kind, SegmentReducer) for kind, _ in reduction):
         yield _clustering(training, tokens)
     if training.model.get("freeze_layers") is None:
-        half = min(training.clip.vision_config.num_hidden_layers, training.clip.text_config.num_hidden_layers) // 2
+        towers: list[Any] = [training.clip.vision_config, training.clip.text_config]
+        half = min(tower.num_hidden_layers for tower in towers) // 2
         frozen = _with(training, {"freeze_layers": half})
         yield Switch(f"--model.freeze_layers={half}", "the first blocks stay as they were pretrained", frozen)
 
@@ -83,7 +84,7 @@ def _with(training: Training, options: dict[str, Any]) -> Training:
 
 def _clustering(training: Training, tokens: dict[str, int | None]) -> Switch:
     """CenterCLIP's clustering in the middle of the transformer: to a third of the frames, unless told otherwise."""
-    vision = training.clip.vision_config
+    vision: Any = training.clip.vision_config
     each = next(frames for frames in (3, 4, 2, 5, training.frames) if training.frames % frames == 0)
     chosen = {
         "after_block": vision.num_hidden_layers // 2,
