@@ -85,7 +85,8 @@ def training_of(options: Namespace) -> tuple[Training, list[str]]:
     if model.get("optimizer") is not None:
         model["optimizer"] = OptimizerOptions(**model["optimizer"])
     processes, notes = _processes(trainer)
-    words = clip.text_config.max_position_embeddings
+    text: Any = clip.text_config
+    words = text.max_position_embeddings
     if data.max_words > words:
         raise ConfigError(
             f"max_words is {data.max_words}, but the backbone's text transformer takes {words} tokens",
