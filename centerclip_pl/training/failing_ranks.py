@@ -33,7 +33,7 @@ FAILURE_FILE = "failure.txt"
 _NOT_FAILURES = (KeyboardInterrupt, SIGTERMException, SystemExit, _TunerExitException)
 _CONNECTION = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|socket (closed|error)|gloo|nccl|remote process|"
-    r"unable to connect|failed to (recv|send)|store",
+    r"unable to connect|failed to (recv|send)|TCPStore",
     re.IGNORECASE,
 )
 _TIMED_OUT = re.compile(r"timed ?out", re.IGNORECASE)
@@ -93,7 +93,7 @@ class FailingRanks(Callback):
         while True:
             time.sleep(_POLL)
             failed = [(rank, code) for rank, child in enumerate(children, 1) if (code := child.poll())]
-            if failed and trainer.state.status == TrainerStatus.RUNNING:
+            if failed and trainer.state.status != TrainerStatus.FINISHED:
                 break
         rank, code = failed[0]
         if code > 0:
@@ -124,7 +124,7 @@ def _is_consequence(exception: BaseException) -> bool:
 
 def _lost(exception: BaseException) -> str:
     """Where none of the others has said why."""
-    reason = str(exception).strip().splitlines()[0]
+    reason = re.sub(r"^\[[^\]]*\] *", "", str(exception).strip()).splitlines()[0].split(". ")[0][:200]
     if _TIMED_OUT.search(str(exception)):
         problem, step = "waited in vain for another process, which hangs", "see what it does: py-spy dump --pid PID"
     else:
