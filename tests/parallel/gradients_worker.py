@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers import CLIPConfig
 
@@ -35,6 +37,8 @@ from centerclip_pl.tokens import (
     TemporalShift,
     TokenShift,
 )
+from centerclip_pl.training.bert_adam import BertAdam
+from centerclip_pl.training.sharding import ShardedStrategy, shard
 from centerclip_pl.types import Batch
 
 VIDEOS, FRAMES = 8, 6
@@ -47,6 +51,7 @@ class Case(NamedTuple):
     reducers: Callable[[], list[Reducer]] = list
     patch: str = "2d"
     options: dict[str, Any] = {}
+    sharded: bool = False
     shares: dict[int, tuple[int, ...]] | None = None
     dropout: float | None = None
 
@@ -68,6 +73,11 @@ CASES = {f"{head}-{name}": Case(head, reducers) for head in HEADS for name, redu
 CASES |= {f"{head}-3d": Case(head, REDUCERS["kmedoids"], "3d") for head in HEADS}
 CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN, dropout=0.0) for head in HEADS}
 CASES |= {
+    f"{head}-{name}-sharded": Case(head, REDUCERS[name], sharded=True)
+    for head, name in (("meanP", "kmedoids_mean"), ("tightTransf", "kmedoids"))
+}
+CASES |= {"meanP-chunks-sharded": Case("meanP", REDUCERS["sparse"], options={"grad_cache": 2}, sharded=True)}
+CASES |= {
     "meanP-recomputed": Case("meanP", REDUCERS["sparse"], options={"gradient_checkpointing": True}),
     "meanP-chunks": Case("meanP", REDUCERS["sparse"], options={"grad_cache": 1}),
     "tightTransf-chunks": Case("tightTransf", REDUCERS["sparse"], options={"grad_cache": 2}),
@@ -81,6 +91,18 @@ class OneOfSome(TextVideoRetrieval):
     @property
     def global_rank(self) -> int:
         return dist.get_rank() if dist.is_initialized() else 0
+
+
+class OnTheCPU(ShardedStrategy):
+    """The strategy without a trainer: what sharding asks it for."""
+
+    def __init__(self, world: int) -> None:
+        super().__init__()
+        self._device_mesh = init_device_mesh("cpu", (world, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
+
+    @property
+    def root_device(self) -> torch.device:
+        return torch.device("cpu")
 
 
 class Step(nn.Module):
@@ -157,13 +179,42 @@ def step(case: Case, dtype: torch.dtype, rank: int, world: int) -> dict[str, Any
     module = make_module(case, dtype)
     sizes = (VIDEOS // world,) * world if case.shares is None else case.shares[world]
     run: nn.Module = Step(module)
-    if world > 1:
+    if world > 1 and case.sharded:
+        shard(module, OnTheCPU(world))
+    elif world > 1:
         run = DistributedDataParallel(run)
     torch.manual_seed(1)  # of what a step draws; every process has the same seed, as seed_everything gives it
     loss = run(share(make_batch(), rank, sizes))
     loss.backward()
-    gradients = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
-    return {"loss": loss.detach(), "gradients": gradients}
+    found = {
+        "loss": loss.detach(),
+        "gradients": {name: whole(p.grad) for name, p in module.named_parameters() if p.requires_grad},
+        "parts": sum(p.to_local().numel() if isinstance(p, DTensor) else p.numel() for p in module.parameters()),
+    }
+    if case.sharded:
+        found |= optimize(module)
+    return found
+
+
+def optimize(module: TextVideoRetrieval) -> dict[str, Any]:
+    """Clips the gradients and takes a step with each optimiser, small and large ones together and one by one."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    clipped = whole(nn.utils.clip_grad_norm_(trained, 0.1))
+    assert clipped is not None
+    for foreach in (False, True):
+        # An eps in front of which gradients that are nothing but rounding vanish.
+        torch.optim.AdamW(trained, lr=1e-2, eps=1e-3, foreach=foreach).step()
+        BertAdam(trained, lr=1e-2, eps=1e-3, max_grad_norm=0.01, foreach=foreach).step()
+    with torch.no_grad():
+        module.logit_scale.clamp_(0.1, 4.6)
+    return {"norm": clipped, "weights": {name: whole(p.detach()) for name, p in module.named_parameters()}}
+
+
+def whole(tensor: Tensor | None) -> Tensor | None:
+    """A copy, of all shards."""
+    if tensor is None:
+        return None
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
 
 
 def work(folder: str, plan: list[tuple[str, str]], rank: int, world: int) -> None:

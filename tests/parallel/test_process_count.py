@@ -43,6 +43,7 @@ ON_TWO = [
     "tightTransf-chunks",
 ]
 ON_FOUR = ["meanP-sparse", "tightTransf-kmedoids", *(f"{head}-uneven" for head in HEADS), "meanP-chunks-uneven"]
+SHARDED = ["meanP-kmedoids_mean-sharded", "tightTransf-kmedoids-sharded", "meanP-chunks-sharded"]
 IN_FLOAT32 = ["meanP-kmedoids", "tightTransf-sparse"]
 ALL = [f"{head}-{name}" for head in HEADS for name in REDUCERS]
 NOTHING = {"float64": 1e-12, "float32": 1e-6}
@@ -68,7 +69,7 @@ def run(folder: Path, plan: dict[int, list[tuple[str, str]]]) -> Found:
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    on_two = [(case, "float64") for case in ON_TWO] + [(case, "float32") for case in IN_FLOAT32]
+    on_two = [(case, "float64") for case in ON_TWO + SHARDED] + [(case, "float32") for case in IN_FLOAT32]
     on_four = [(case, "float64") for case in ON_FOUR]
     return run(tmp_path_factory.mktemp("processes"), {2: on_two, 4: on_four})
 
@@ -106,11 +107,25 @@ def test_a_step_of_four_processes_is_that_of_one(found: Found, case: str) -> Non
     compare(found, 4, case)
 
 
+@pytest.mark.parametrize("case", SHARDED)
+def test_a_step_of_a_sharded_model_is_that_of_one_process(found: Found, case: str) -> None:
+    """FSDP2: gradients, their norm, and the weights behind steps of both optimisers."""
+    compare(found, 2, case)
+    alone = found[1][0][f"{case}-float64"]
+    for processes in found[2]:
+        here = processes[f"{case}-float64"]
+        assert here["parts"] < 0.6 * alone["parts"]
+        assert here["norm"].item() == pytest.approx(alone["norm"].item(), rel=1e-12)
+        for name, expected in alone["weights"].items():
+            difference = (here["weights"][name] - expected).norm().item()
+            assert difference <= 1e-11 * max(expected.norm().item(), 1e-3), name
+
+
 def test_the_steps_are_worth_comparing(found: Found) -> None:
     """Every parameter that is trained has a gradient, and the cases differ from each other."""
     alone = found[1][0]
     losses = {name: round(step["loss"].item(), 9) for name, step in alone.items() if name.endswith("float64")}
-    same_as = {name for name in losses if any(word in name for word in ("uneven", "recomputed", "chunks"))}
+    same_as = {name for name in losses if any(word in name for word in ("uneven", "recomputed", "chunks", "sharded"))}
     assert len({loss for name, loss in losses.items() if name not in same_as}) == len(losses) - len(same_as)
     for name, step in alone.items():
         if name.endswith("float64") and "tightTransf" not in name:
