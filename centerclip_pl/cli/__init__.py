@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -107,6 +108,13 @@ def overview() -> str:
     )
 
 
+_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+_TURN = 3.0  # seconds
+
+
 def _fail(message: str) -> None:
+    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
+        # The first process of the launch has most likely met the same, has said it, and its launcher ends all others.
+        time.sleep(_TURN)
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)

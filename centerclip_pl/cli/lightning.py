@@ -43,7 +43,7 @@ from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, Result
 from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.disk_space import DiskSpaceCheck
-from centerclip_pl.training.failing_ranks import FailingRanks
+from centerclip_pl.training.failing_ranks import FailingRanks, wait_at_most
 from centerclip_pl.training.last_checkpoint import LastCheckpoint
 from centerclip_pl.training.loggers import make_loggers
 from centerclip_pl.training.module import TextVideoRetrieval
@@ -116,6 +116,9 @@ class RetrievalCLI(LightningCLI):
             "--resume.every_minutes", type=float | None, default=10.0, help="write last.ckpt within an epoch as well"
         )
         parser.add_argument("--resume.every_steps", type=int | None, help="and after so many steps of the optimizer")
+        parser.add_argument(
+            "--process_timeout", type=float, default=1800.0, help="seconds that processes wait for one that hangs"
+        )
         parser.add_argument("--wandb.enabled", type=bool, default=True, help="log to Weights & Biases")
         parser.add_argument("--wandb.project", type=str, default="centerclip_pl", help="its project")
         parser.add_argument("--wandb.name", type=str | None, help="the run's name; default: from the experiment")
@@ -262,7 +265,9 @@ class RetrievalCLI(LightningCLI):
             plugins = given.get("plugins") or []
             kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), DurableCheckpointIO()]
         kwargs["callbacks"] = [*(callbacks if isinstance(callbacks, list) else [callbacks]), *self._callbacks()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        wait_at_most(trainer.strategy, self.config[self.subcommand].process_timeout)
+        return trainer
 
     def _loggers(self) -> list[Logger]:
         config = self.config[self.subcommand]

@@ -6,6 +6,7 @@ their tracebacks bury the one that says why.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -15,17 +16,19 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch.distributed as dist
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException, _TunerExitException
 from typing_extensions import override
 
-from centerclip_pl.errors import CenterCLIPError
+from centerclip_pl.errors import CenterCLIPError, ConfigError
 
 FAILURE_FILE = "failure.txt"
 """In the run's folder: what the first process that failed had to say."""
@@ -113,6 +116,20 @@ class FailingRanks(Callback):
         except OSError:
             return True  # better twice than never
         return True
+
+
+def wait_at_most(strategy: Strategy, seconds: float) -> None:
+    """Sets how long the processes wait for each other in a collective before they take one of them to hang.
+
+    To be called before the trainer does anything.
+
+    Raises:
+        ConfigError: no positive number.
+    """
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"process_timeout is {seconds}, but must be a positive number of seconds")
+    if hasattr(strategy, "_timeout"):  # those of several processes; Lightning takes it in constructors alone
+        strategy._timeout = timedelta(seconds=seconds)
 
 
 def _is_consequence(exception: BaseException) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy
 
-from centerclip_pl.errors import DataError, NonFiniteError
+from centerclip_pl.errors import ConfigError, DataError, NonFiniteError
 from centerclip_pl.training import failing_ranks
 from centerclip_pl.training.failing_ranks import FailingRanks
 
@@ -82,6 +83,14 @@ def test_every_way_to_fail(
     assert ours.count("Traceback") == (1 if how == "defect" else 0), ours
 
 
+@pytest.mark.soak
+def test_a_process_that_hangs(launch: Launch, words: list[str], tmp_path: Path) -> None:
+    done = fail(launch, "lightning", tmp_path, [*words, "--process_timeout=15"], 1, "hang", "training")
+    assert done.output.count("error:") == 1
+    assert "error: process 0 of 2: waited in vain for another process, which hangs" in done.output
+    assert "Traceback" not in done.output
+
+
 # Without processes ----------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +153,14 @@ def test_a_defect_keeps_its_traceback(tmp_path: Path, ended: None, capsys: pytes
     with pytest.raises(Ended):
         FailingRanks(tmp_path).on_exception(trainer(), None, RuntimeError("shapes do not fit"))  # type: ignore[arg-type]
     assert "RuntimeError: shapes do not fit" in capsys.readouterr().err
+
+
+def test_a_timeout_must_be_one() -> None:
+    strategy = DDPStrategy()
+    failing_ranks.wait_at_most(strategy, 90)
+    assert strategy._timeout.total_seconds() == 90
+    with pytest.raises(ConfigError, match="process_timeout is 0"):
+        failing_ranks.wait_at_most(strategy, 0)
 
 
 @pytest.mark.parametrize(

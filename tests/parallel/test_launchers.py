@@ -75,7 +75,7 @@ def test_two_processes_that_lightning_starts(
     launch: Launch, words: list[str], alone: dict[str, Any], tmp_path: Path
 ) -> None:
     found = run_and_read(launch, "lightning", tmp_path, [*words, *EXACT, *ON_TWO, "--trainer.strategy=ddp"])
-    compare(found, alone, 1e-9)
+    compare(found, alone, 1e-7)
 
 
 @pytest.mark.soak
@@ -84,7 +84,7 @@ def test_two_processes_that_others_start(
     launch: Launch, words: list[str], alone: dict[str, Any], tmp_path: Path, launcher: str
 ) -> None:
     found = run_and_read(launch, launcher, tmp_path, [*words, *EXACT, *ON_TWO, "--trainer.strategy=ddp"])
-    compare(found, alone, 1e-9)
+    compare(found, alone, 1e-7)
     assert found["name"].startswith("slurm-4711" if launcher == "slurm" else "20")
 
 
