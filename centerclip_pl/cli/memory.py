@@ -37,8 +37,8 @@ def memory_command(words: list[str]) -> None:
         print(published_tables())
         return
 
-    from centerclip_pl.cli.experiment import fit_words
     from centerclip_pl.cli.check_words import check_words
+    from centerclip_pl.cli.experiment import fit_words
     from centerclip_pl.cli.memory_table import Found, as_json, show
 
     by_file = any(word.split("=")[0] in ("--config", "-c") for word in rest)
