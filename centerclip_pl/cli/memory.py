@@ -95,7 +95,7 @@ def training_of(options: Namespace) -> tuple[Training, list[str]]:
     training = Training(
         clip=clip,
         model=model,
-        batch_size=data.batch_size,
+        batch_size=data.batch_size if data.global_batch_size is None else max(1, data.global_batch_size // processes),
         frames=data.num_frames,
         words=data.max_words,
         precision=precision_name(trainer.precision),
@@ -119,7 +119,7 @@ def _processes(trainer: Namespace) -> tuple[int, list[str]]:
         return len(devices) * trainer.num_nodes, []
     if isinstance(devices, int) and devices > 0:
         return devices * trainer.num_nodes, []
-    note = f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed; --trainer.devices=N"
+    note = f"--trainer.devices={devices} depends on the machine; one GPU a node was assumed (--trainer.devices=N)"
     return int(trainer.num_nodes), [note]
 
 

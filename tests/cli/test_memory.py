@@ -64,6 +64,22 @@ def test_what_is_not_known_is_refused(words: str, error: type[Exception], says: 
         given("--dataset=msrvtt", "--method=baseline", words)
 
 
+def test_parts_of_the_peak_as_json(
+    tiny_backbone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the searches, which take many predictions."""
+    monkeypatch.setattr("centerclip_pl.training.memory.largest_batches", lambda training: [])
+    monkeypatch.setattr("centerclip_pl.training.memory.savings", lambda *_: [])
+    words = [EXPERIMENTS, "--dataset=demo", "--method=baseline", f"--model.backbone={tiny_backbone}"]
+    main(["memory", *words, "--data.global_batch_size=8", "--trainer.devices=2", "--json"])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert found["peak"] == sum(found["parts"].values()) > 0
+    assert (found["processes"], found["batch_size"]) == (2, 4)
+    main(["memory", *words, "--data.batch_size=4", "--trainer.devices=2"])
+    assert "predicted peak" in capsys.readouterr().out
+
+
+@pytest.mark.soak
 def test_a_small_model_is_predicted(tiny_backbone: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [EXPERIMENTS, "--dataset=demo", "--method=baseline", f"--model.backbone={tiny_backbone}"]
     main(["memory", *words, "--data.batch_size=4", "--trainer.devices=2", "--json"])

@@ -120,7 +120,12 @@ def compare(options: dict[str, Any]) -> None:
     assert beyond == pytest.approx(measured(given), rel=0.05)  # 15 % are promised, 2 % were found
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("none", "kmedoids", "tightTransf", "gradient checkpointing", "bf16-mixed", "grad cache")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.soak) for name in CASES]
+)
 def test_the_peak_is_that_of_a_real_step(name: str) -> None:
     compare(CASES[name])
 
