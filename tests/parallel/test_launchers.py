@@ -16,7 +16,7 @@ Launch = Callable[..., Any]
 # has some.
 EXACT = ["--trainer.precision=64-true"]
 # ... and where that is not to be had, an eps in front of which they vanish.
-ROUNDED = ["--model.optimizer.eps=0.01", "--model.optimizer.learning_rate=0.01"]
+ROUNDED = ["--model.optimizer.eps=0.01", "--model.optimizer.learning_rate=0.001"]
 ON_TWO = ["--data.batch_size=2", "--data.eval_batch_size=3"]
 
 
