@@ -35,7 +35,7 @@ class Fail(Callback):
             if trainer.global_rank == self.rank:
                 next(pl_module.parameters()).data.fill_(float("nan"))
             return
-        if trainer.global_rank != self.rank:
+        if trainer.global_rank != self.rank or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             return
         match self.how:
             case "data":
