@@ -6,15 +6,15 @@ import gc
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, TypeVar, cast
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from centerclip_pl.cores import usable_cores
-from centerclip_pl.data.dataset import Failure, Lost, VideoCaptionDataset
+from centerclip_pl.data.dataset import Failure, Loaded, Lost, VideoCaptionDataset
 from centerclip_pl.data.sampler import EpochSampler
 from centerclip_pl.errors import DataError, VideoError
 
@@ -276,6 +276,37 @@ class VideoLoader(DataLoader[Any]):
         return DataError(f"{names}: {reason}" + "".join(f"\n  {path}" for path in paths), advice)
 
 
+class _Shared:
+    """The dataset's ``collate``, with the batch put into shared memory where an error about that can be reported.
+
+    Otherwise torch does so in a thread whose errors go nowhere, and the batch would be waited for in vain.
+    """
+
+    def __init__(self, dataset: VideoCaptionDataset) -> None:
+        self._dataset = dataset
+
+    def __call__(self, items: Sequence[Any]) -> Loaded | Failure:
+        loaded = self._dataset.collate(items)
+        if get_worker_info() is None or isinstance(loaded, Failure) or loaded.batch is None:
+            return loaded
+        try:
+            for value in loaded.batch.values():
+                if isinstance(value, torch.Tensor):
+                    value.share_memory_()
+        except RuntimeError as error:
+            if "shared memory" not in str(error) and "shm" not in str(error):
+                raise
+            reason = str(error).splitlines()[0].rpartition(": ")[2][:200]
+            return Failure(
+                DataError(
+                    f"a batch cannot be handed over in shared memory: {reason}",
+                    "make /dev/shm larger (docker: --shm-size=8g), allow more open files (ulimit -n 4096), or lower "
+                    "--data.num_workers or --data.batch_size",
+                )
+            )
+        return loaded
+
+
 def _leave_dead_processes_to_the_wait(iterator: Any) -> None:
     """Keep torch's handler of SIGCHLD from raising about this iterator's processes wherever the training happens to be.
 
@@ -312,7 +343,7 @@ def video_loader(
         batch_size=batch_size,
         sampler=sampler,
         drop_last=sampler is not None,
-        collate_fn=dataset.collate,
+        collate_fn=_Shared(dataset),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         timeout=min(timeout, _POLL) if num_workers else 0,

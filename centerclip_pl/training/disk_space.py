@@ -71,8 +71,8 @@ def too_little_room(folder: Path, size: int, count: int) -> str | None:
     if free + there >= size * count:
         return None
     return (
-        f"the checkpoints need up to {size * count / MEBIBYTE:,.0f} MiB ({count} of {size / MEBIBYTE:,.0f} MiB), but "
-        f"only {(free + there) / MEBIBYTE:,.0f} MiB are there for them on the file system of {place}\n"
+        f"the checkpoints need up to {size * count / MEBIBYTE:,.1f} MiB ({count} of {size / MEBIBYTE:,.1f} MiB), but "
+        f"only {(free + there) / MEBIBYTE:,.1f} MiB are there for them on the file system of {place}\n"
         "  -> make room, or name a folder on another disk with --run_dir=FOLDER"
     )
 

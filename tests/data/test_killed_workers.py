@@ -205,3 +205,18 @@ def test_a_batch_whose_process_is_no_more_counts_as_its_death(
     monkeypatch.setattr(loader, "_begin", interrupted)
     assert torch.cat([batch["video_ids"] for batch in epoch_of(loader)]).tolist() == list(range(VIDEOS))
     assert attempts == [0, 1]
+
+
+def test_shared_memory_that_is_full_is_said_at_once(
+    make_loader: Callable[..., VideoLoader], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(tensor: Tensor) -> Tensor:  # torch's words
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
+        )
+
+    monkeypatch.setattr(Tensor, "share_memory_", refuse)  # inherited by the processes
+    loader = make_loader(Grey(tmp_path), training=False)
+    with pytest.raises(DataError, match=r"in shared memory: No space left on device \(28\)") as caught:
+        epoch_of(loader)
+    assert "--shm-size" in str(caught.value.next_step)

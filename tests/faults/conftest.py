@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -119,3 +121,39 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield mount
     for each in mounted:
         subprocess.run(["umount", "--lazy", str(each)], check=True)
+
+
+@pytest.fixture
+def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """``fake_wandb(mode)``: a server (``fake_wandb.py``) that this process's W&B takes for its own, with a key."""
+    import wandb
+
+    spec = importlib.util.spec_from_file_location("fake_wandb", Path(__file__).with_name("fake_wandb.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
+    servers = []
+
+    def serve(mode: str = "ok") -> Any:
+        server = module.FakeWandb(mode)
+        servers.append(server)
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        monkeypatch.setenv("WANDB_API_KEY", module.KEY)
+        wandb.teardown()  # what an earlier test has read from its environment
+        return server
+
+    yield serve
+    for server in servers:
+        server.refuse()
+    with contextlib.suppress(Exception):
+        wandb.teardown()
