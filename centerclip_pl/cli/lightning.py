@@ -53,7 +53,7 @@ from centerclip_pl.training.predictions import EmbeddingWriter
 from centerclip_pl.training.ranks_writer import RankWriter
 from centerclip_pl.training.resuming import ContinuedMetrics, MovedCheckpoints, SayHowToResume, last_good_checkpoint
 from centerclip_pl.training.selection import SelectionRule, recorded_rule
-from centerclip_pl.training.sharding import strategy_by_name
+from centerclip_pl.training.sharding import ShardedStrategy, strategy_by_name
 from centerclip_pl.training.stopping import StopRequests
 from centerclip_pl.training.table import format_table
 
@@ -250,6 +250,11 @@ class RetrievalCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self._get(self.config_init, "trainer", default={})
         kwargs["strategy"] = strategy_by_name(given.get("strategy", "auto"))
+        if isinstance(kwargs["strategy"], ShardedStrategy) and self.model.grad_cache and self._drops():
+            raise ConfigError(
+                "fsdp with grad_cache needs batches of one size, and on_bad_video=drop shortens some",
+                "set --data.on_bad_video=resample",
+            )
         if given.get("logger") is None:
             kwargs["logger"] = self._loggers()
         callbacks = given.get("callbacks") or []
@@ -268,6 +273,9 @@ class RetrievalCLI(LightningCLI):
         trainer = super().instantiate_trainer(**kwargs)
         wait_at_most(trainer.strategy, self.config[self.subcommand].process_timeout)
         return trainer
+
+    def _drops(self) -> bool:
+        return self.config[self.subcommand].data.init_args.get("on_bad_video") == "drop"
 
     def _loggers(self) -> list[Logger]:
         config = self.config[self.subcommand]

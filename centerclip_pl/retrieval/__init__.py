@@ -1,6 +1,6 @@
 """Comparing texts with videos: similarity, loss, ranks and metrics. Needs torch, torchmetrics and transformers."""
 
-from centerclip_pl.retrieval.gather import gather_with_grad
+from centerclip_pl.retrieval.gather import gather_with_grad, rows_before
 from centerclip_pl.retrieval.heads import (
     HEADS,
     Head,
@@ -35,5 +35,6 @@ __all__ = [
     "ranks_from_matrix",
     "ranks_in_chunks",
     "retrieval_metrics",
+    "rows_before",
     "symmetric_cross_entropy",
 ]

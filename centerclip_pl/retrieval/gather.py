@@ -34,10 +34,23 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
     Raises:
         ConfigError: in every process, when shapes differ among them in more than the first dimension.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not _several():
         return tensor
     gathered: Tensor = _Gather.apply(tensor, _rows_of_each(tensor))
     return gathered
+
+
+def rows_before(count: int, device: torch.device) -> int:
+    """Rows of a batch that processes of lower rank have, where this one has `count`; all processes must call it."""
+    if not _several():
+        return 0
+    counts = [torch.empty(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([count], device=device))
+    return int(torch.cat(counts)[: dist.get_rank()].sum())
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _Gather(torch.autograd.Function):

@@ -16,7 +16,7 @@ from transformers import CLIPConfig
 from centerclip_pl.draws import Rows, drawing_for, mixed_seed, seed_everywhere, seed_of_run
 from centerclip_pl.errors import ConfigError, NonFiniteError
 from centerclip_pl.models import TextTower, VideoTower, load_backbone, recompute_activations
-from centerclip_pl.retrieval import RetrievalMetrics, gather_with_grad, symmetric_cross_entropy
+from centerclip_pl.retrieval import RetrievalMetrics, gather_with_grad, rows_before, symmetric_cross_entropy
 from centerclip_pl.retrieval.heads import make_head
 from centerclip_pl.tokens import Reducer
 from centerclip_pl.training import freezing
@@ -214,7 +214,8 @@ class TextVideoRetrieval(EvaluationSteps):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Symmetric cross entropy over the global batch, or over the process's own (``negatives="local"``)."""
         try:
-            with drawing_for(Rows(self._step(batch_idx), self.global_rank * len(batch["frames"]))):
+            first = rows_before(len(batch["frames"]), self.device)
+            with drawing_for(Rows(self._step(batch_idx), first)):
                 loss = self.batch_loss(batch)
             if not torch.isfinite(loss):
                 raise NonFiniteError(

@@ -53,7 +53,6 @@ class Case(NamedTuple):
     options: dict[str, Any] = {}
     sharded: bool = False
     shares: dict[int, tuple[int, ...]] | None = None
-    dropout: float | None = None
 
 
 HEADS = ("meanP", "seqLSTM", "seqTransf", "tightTransf")
@@ -71,7 +70,7 @@ REDUCERS: dict[str, Callable[[], list[Reducer]]] = {
 
 CASES = {f"{head}-{name}": Case(head, reducers) for head in HEADS for name, reducers in REDUCERS.items()}
 CASES |= {f"{head}-3d": Case(head, REDUCERS["kmedoids"], "3d") for head in HEADS}
-CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN, dropout=0.0) for head in HEADS}
+CASES |= {f"{head}-uneven": Case(head, REDUCERS["kmedoids"], shares=UNEVEN) for head in HEADS}
 CASES |= {
     f"{head}-{name}-sharded": Case(head, REDUCERS[name], sharded=True)
     for head, name in (("meanP", "kmedoids_mean"), ("tightTransf", "kmedoids"))
@@ -161,10 +160,6 @@ def make_module(case: Case, dtype: torch.dtype) -> TextVideoRetrieval:
         for parameter in module.parameters():
             if parameter.ndim > 1:
                 parameter += 0.1 * torch.randn_like(parameter)
-    if case.dropout is not None:
-        for part in module.modules():
-            if isinstance(part, nn.Dropout):
-                part.p = case.dropout
     return module.to(dtype).train()
 
 
