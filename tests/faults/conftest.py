@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import lightning as L
@@ -157,3 +158,26 @@ def fake_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         server.refuse()
     with contextlib.suppress(Exception):
         wandb.teardown()
+
+
+@pytest.fixture(scope="session")
+def cli_fixtures() -> ModuleType:
+    """``tests/cli/conftest.py``, whose small dataset and backbone are used here too."""
+    spec = importlib.util.spec_from_file_location("cli_conftest", Path(__file__).parents[1] / "cli/conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_demo(cli_fixtures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = cli_fixtures.tiny_demo.__wrapped__(tmp_path_factory)
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(cli_fixtures: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made: Path = cli_fixtures.tiny_backbone.__wrapped__(tmp_path_factory)
+    return made
