@@ -215,8 +215,8 @@ def test_shared_memory_that_is_full_is_said_at_once(
             "unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)"
         )
 
-    monkeypatch.setattr(Tensor, "share_memory_", refuse)  # inherited by the processes
     loader = make_loader(Grey(tmp_path), training=False)
+    monkeypatch.setattr(Tensor, "share_memory_", refuse)  # inherited by the processes, which begin later
     with pytest.raises(DataError, match=r"in shared memory: No space left on device \(28\)") as caught:
         epoch_of(loader)
     assert "--shm-size" in str(caught.value.next_step)
