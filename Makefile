@@ -123,7 +123,7 @@ notebooks: $(STAMP) ## execute the notebooks on runs, figures into notebooks/fig
 
 ##@ Checking
 test: $(STAMP) ## run the tests in JOBS=2 processes: ARGS="-k kmedoids"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --durations=10 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist=loadfile --durations=10 $(ARGS)
 
 soak: $(STAMP) ## run the long tests: runs killed again and again, thousands of bad inputs, several processes: ARGS="-k kill"
 	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -q -m soak --durations=10 $(ARGS)

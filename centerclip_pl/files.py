@@ -34,7 +34,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # its folder may be gone, or not ours any more
             part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno is not None and str(error.filename or part) == str(part):
-            error.filename = str(path)  # a full disk names none, others the one that nobody knows
+            with contextlib.suppress(AttributeError):  # PyAV's own cannot be changed
+                error.filename = str(path)  # a full disk names none, others the one that nobody knows
         raise
 
 

@@ -121,6 +121,7 @@ def compose(experiments: Path, dataset: str, method: str | None, backbone: str |
         if not name:
             raise ConfigError(f"{first} names no default {part}", f"give one: --{part}=NAME")
         files.append(experiment_file(experiments, part, str(name)))
+        read_experiment(files[-1])  # the parser would not say which file it cannot read
     words = _as_options(files)
     weights = (read_experiment(files[-1]).get("model") or {}).get("backbone")
     if isinstance(weights, str) and not Path(weights).is_dir() and (experiments.parent / weights).is_dir():

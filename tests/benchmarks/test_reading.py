@@ -54,7 +54,7 @@ def test_raw_clips_are_as_they_are_said_to_be(tmp_path: Path) -> None:
         assert torch.equal(whole, resize_and_crop(read_frames(file, lambda count: wanted), 64))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_waiting_is_a_share() -> None:
     (entry,) = reading.waiting(QUICK)
     assert entry.ratio is not None

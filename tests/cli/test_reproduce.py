@@ -156,7 +156,7 @@ def test_a_row_is_trained_and_set_beside_the_published_one(
     assert "not as published:" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_an_interrupted_run_goes_on(here: Path, tiny_msrvtt: Path, tiny_backbone: Path) -> None:
     words = [sys.executable, "-m", "centerclip_pl", "reproduce", "msrvtt-9k", "--row", "3"]
     words += ["--experiments", str(EXPERIMENTS), *tiny(tiny_msrvtt, tiny_backbone)]

@@ -154,7 +154,7 @@ def test_without_validation_videos_only_last_works(
     results = train("--select=last", dataset="custom", data=data)
     assert results["selection"]["rule"] == "last"
     assert {name: split["videos"] for name, split in results["counts"]["splits"].items()} == {"train": 6, "test": 2}
-    assert {file.name for file in (tmp_path / "run/checkpoints").iterdir()} == {"last.ckpt"}
+    assert {file.name for file in (tmp_path / "run/checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 
 def test_select_is_for_training(train: Train, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

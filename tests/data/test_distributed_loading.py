@@ -92,7 +92,7 @@ def test_what_breaks_in_one_process(train: Train) -> None:
     assert sorted(set(sizes)) == [1, 2]  # what is lost is missing from its batch, and nothing takes its place
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_hangs_in_one_process(train: Train) -> None:
     found = train(hang=LOST, on_bad_video="resample", loader_timeout=2)
     check(found, dict.fromkeys(LOST, "was not decoded within 2 s, and its process was killed"))
@@ -100,7 +100,7 @@ def test_what_hangs_in_one_process(train: Train) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["drop", "resample"])
+@pytest.mark.parametrize("policy", ["drop", pytest.param("resample", marks=pytest.mark.soak)])
 def test_what_only_one_process_finds_absent_is_absent_for_all(train: Train, policy: str) -> None:
     found = train(absent=(("train3.mp4", "val1.mp4"), ("train5.mp4", "test1.mp4")), on_bad_video=policy)
     for one in found:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from centerclip_pl import cli
-from centerclip_pl.cli import lightning
+from centerclip_pl.cli.check_words import _parser_alone, check_words
 from centerclip_pl.cli.data import ACTIONS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -32,9 +32,9 @@ class Began(BaseException):
 def begin(words: list[str], and_test: bool = False) -> Any:
     """In place of `lightning.run`: what can be known before anything runs."""
     if words[0] == "fit":
-        lightning.check_words(words)
+        check_words(words)
     else:
-        lightning._parser_alone().parser.parse_args(words)
+        _parser_alone().parser.parse_args(words)
     raise Began
 
 
@@ -56,7 +56,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Pat
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("COLUMNS", "120")
-        patch.setattr(lightning, "run", begin)
+        patch.setattr("centerclip_pl.cli.lightning.run", begin)
         sweep = importlib.import_module("centerclip_pl.cli.sweep")
         for name in ("_here", "_online", "_on_slurm"):
             patch.setattr(sweep, name, stop)

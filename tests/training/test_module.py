@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -411,37 +408,3 @@ def test_predictions(make: Make) -> None:
         found = module.predict_step(EVALUATION[0], 0)
         assert torch.equal(found["text"], text)
         assert torch.equal(found["mask"], video.mask)
-
-
-# Several processes ---------------------------------------------------------------------------------------------------
-
-
-def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
-    """Through DistributedDataParallel, k-medoids included, in double precision so that equal means equal."""
-    torch.manual_seed(0)
-    plan = {"reduction": {"after_block": 2, "segments": 2, "clusters": 5}, "config": small_config(16).to_dict()}
-    module = TextVideoRetrieval(small_config(16), KMedoids(**plan["reduction"]), num_frames=6).double()
-    batch = make_batch(6)
-    torch.save({**plan, "weights": module.state_dict(), "batch": batch}, tmp_path / "inputs.pt")
-    loss = module.training_step(batch, 0)
-    loss.backward()
-
-    here = Path(__file__)
-    paths = [str(here.parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
-    worker = [sys.executable, str(here.with_name("module_worker.py")), str(tmp_path)]
-    processes = [subprocess.Popen([*worker, str(rank)], env=environment) for rank in range(2)]
-    try:
-        assert [process.wait(timeout=400) for process in processes] == [0, 0]
-    finally:
-        for process in processes:
-            process.kill()
-    for rank in range(2):
-        found = torch.load(tmp_path / f"{rank}.pt")
-        assert found["loss"].item() == pytest.approx(loss.item(), rel=1e-9)
-        assert found["videos"] == 3
-        for name, parameter in module.named_parameters():
-            assert parameter.grad is not None, name
-            torch.testing.assert_close(found["gradients"][name], parameter.grad, rtol=1e-6, atol=1e-12, msg=name)
-    assert module.logit_scale.grad is not None
-    assert module.logit_scale.grad.abs() > 1e-6

@@ -34,7 +34,10 @@ def train(dataset: str, run_dir: str, backbone: Path, *options: str) -> dict[str
     return results
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize(
+    "dataset",
+    [pytest.param(name, marks=pytest.mark.soak) if name in ("lsmdc", "didemo") else name for name in DATASETS],
+)
 def test_verify_prepare_cache_train(
     dataset: str,
     write_miniature: Callable[[str, Path], dict[str, str]],
