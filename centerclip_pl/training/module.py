@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -219,7 +220,7 @@ class TextVideoRetrieval(EvaluationSteps):
                 loss = self.batch_loss(batch)
             if not torch.isfinite(loss):
                 raise NonFiniteError(
-                    f"the loss is {loss.item()}", "lower the learning rate, or train in 32-bit precision"
+                    f"the loss is {loss.item()}", "go on in 32-bit precision, or lower the learning rate in a new run"
                 )
         except NonFiniteError as error:  # also from clustering, or from a clip without a segment that counts
             where = f"at step {self.global_step}, on videos {', '.join(self._names(batch))}"
@@ -284,7 +285,13 @@ class TextVideoRetrieval(EvaluationSteps):
 
     def recipe(self) -> dict[str, Any]:
         """What a training cannot change when it goes on, besides the architecture: plain values only."""
-        return {"optimizer.recipe": self.optimizer_options.recipe, "freeze_layers": self.freeze_layers}
+        options = dataclasses.asdict(self.optimizer_options) | {"learning_rate": self.optimizer_options.peak_rate}
+        return {
+            **{f"optimizer.{name}": value for name, value in options.items() if name != "betas"},
+            "optimizer.betas": str(list(self.optimizer_options.betas)),
+            "freeze_layers": self.freeze_layers,
+            "negatives": self.negatives,
+        }
 
     def architecture(self) -> dict[str, Any]:
         """What a checkpoint needs to build this module again without its backbone's files: plain values only."""

@@ -114,7 +114,7 @@ class NonFiniteGuard(Callback):
             raise NonFiniteError(
                 f"the loss is {plain(self._loss_of(trainer))}, but the norm of its gradient is "
                 f"{self._norm.item()}{many}; at step {trainer.global_step}, on videos {videos}",
-                "lower the learning rate, or train in 32-bit precision",
+                "go on in 32-bit precision, or lower the learning rate in a new run",
             )
         self._accumulated.clear()
 
