@@ -142,11 +142,15 @@ def check_whole(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path}: is damaged or cut off ({error})", another) from error
+        raise CheckpointError(
+            f"checkpoint {path}: cannot be read: the file is damaged or cut off ({error})", another
+        ) from error
     except OSError as error:
         raise CheckpointError(f"checkpoint {path}: cannot be read: {error.strerror or error}", another) from error
     if bad is not None:
-        raise CheckpointError(f"checkpoint {path}: is damaged: the checksum of {bad} does not fit its content", another)
+        raise CheckpointError(
+            f"checkpoint {path}: cannot be read: the file is damaged, the checksum of {bad} does not fit", another
+        )
 
 
 def put_previous_in_place(last: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from centerclip_pl.errors import CenterCLIPError, CheckpointError
 from centerclip_pl.models.published import Archive, describe_ours, load_plain
 from centerclip_pl.tokens import Reducer, registered_reducers
+from centerclip_pl.training.checkpoint_files import check_whole
 from centerclip_pl.training.module import ARCHITECTURE_VERSION, TextVideoRetrieval
 
 _OURS = "use a checkpoint that this package wrote, such as runs/.../checkpoints/best.ckpt"
@@ -23,7 +24,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint's content, with tensors on the CPU; no code of the file is run.
 
     Raises:
-        CheckpointError: if the file is absent, cut off, holds code, or is not a checkpoint of this package.
+        CheckpointError: if the file is absent, cut off or damaged (checksums are compared), holds code, or is not a
+            checkpoint of this package.
     """
     path = Path(path)
     if not path.is_file():
@@ -35,6 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path}: cannot be opened: {error.strerror}") from error
     if not begins_as_archive:  # torch would take it for its format of before 2020, and blame its first bytes
         raise CheckpointError(f"checkpoint {path}: is no checkpoint at all", _OURS)
+    check_whole(path)
     content: Any = load_plain(path, whole=_ANOTHER, trusted=_OURS)
     if not isinstance(content, dict) or "state_dict" not in content or "centerclip" not in content:
         raise CheckpointError(f"checkpoint {path}: was not written by this package", _OURS)

@@ -14,7 +14,6 @@ from centerclip_pl.errors import CheckpointError
 from centerclip_pl.training.checkpoint_files import (
     LAST_NAME,
     PREVIOUS_NAME,
-    check_whole,
     put_previous_in_place,
     remove_parts,
 )
@@ -42,7 +41,6 @@ def last_good_checkpoint(folder: str | Path, *, mend: bool) -> tuple[Path, dict[
     there = [path for path in (last, previous) if path.is_file()]
     for path in there:
         try:
-            check_whole(path)
             content = read_checkpoint(path)
         except CheckpointError as error:
             print(f"note: {error.problem}", file=sys.stderr, flush=True)

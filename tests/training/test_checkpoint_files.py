@@ -97,7 +97,7 @@ def test_damage_is_found(tmp_path: Path, damage: Callable[[Path], None]) -> None
     path = tmp_path / "last.ckpt"
     write(path)
     damage(path)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: is damaged"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: cannot be read: the file is damaged"):
         check_whole(path)
 
 
@@ -141,9 +141,12 @@ def test_where_a_file_system_knows_no_links(tmp_path: Path, monkeypatch: pytest.
 @pytest.fixture
 def described(monkeypatch: pytest.MonkeyPatch) -> None:
     """These checkpoints have no architecture."""
-    monkeypatch.setattr(
-        "centerclip_pl.training.resuming.read_checkpoint", lambda path: torch.load(path, weights_only=True)
-    )
+
+    def read(path: Path) -> Any:
+        check_whole(path)
+        return torch.load(path, weights_only=True)
+
+    monkeypatch.setattr("centerclip_pl.training.resuming.read_checkpoint", read)
 
 
 @pytest.mark.usefixtures("described")
