@@ -40,7 +40,7 @@ from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
-from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
+from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO, check_whole
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.disk_space import DiskSpaceCheck
 from centerclip_pl.training.failing_ranks import FailingRanks, wait_at_most
@@ -163,6 +163,9 @@ class RetrievalCLI(LightningCLI):
         if config.data is None:
             raise ConfigError(*NO_DATASET)
         self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
+        if self._checkpoint is not None:
+            check_whole(Path(config.ckpt_path))
+        self._held: Path | None = None
         if self.subcommand == "fit":
             self._go_on()
             self.rule = settle_rule(config, self.words, recorded_rule(self._checkpoint or {}))
@@ -178,7 +181,8 @@ class RetrievalCLI(LightningCLI):
             if self.run_dir.exists() and not self.run_dir.is_dir():
                 raise ConfigError(f"run_dir is {self.run_dir}, which is a file", "name a folder")
             self.run_dir.mkdir(parents=True, exist_ok=True)
-        hold(self.run_dir)
+        if self.run_dir != self._held:
+            hold(self.run_dir)
         config.trainer.default_root_dir = str(self.run_dir)
         config.checkpoint.dirpath = config.checkpoint.dirpath or str(self.run_dir / "checkpoints")
         self._checkpoint_dir = str(config.checkpoint.dirpath)
@@ -200,6 +204,9 @@ class RetrievalCLI(LightningCLI):
             return
         run_dir = config.run_dir or requeued_run_dir(Path("runs"), *self._run_names()) or self._unfinished()
         folder = config.checkpoint.dirpath or (run_dir and Path(run_dir) / "checkpoints")
+        if run_dir is not None and Path(run_dir).is_dir():  # before anything in it is read or mended
+            self._held = Path(run_dir)
+            hold(self._held)
         found = None if folder is None else last_good_checkpoint(folder, mend=is_first_process())
         if found is None:
             return

@@ -10,9 +10,12 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
+from centerclip_pl.cli import main
 from centerclip_pl.cli.going_on import hold, is_first_process, keep_seed, let_go, unfinished_run
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.run_lock import RunLock
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 def options(rate: float = 0.1) -> dict[str, Any]:
@@ -73,6 +76,23 @@ def test_a_folder_is_held_until_it_is_let_go(tmp_path: Path) -> None:
     hold(tmp_path)
     let_go()
     assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_mended_where_another_run_writes(
+    tmp_path: Path, tiny_backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    for name in ("last.ckpt", "previous.ckpt", ".last.ckpt.1.part"):  # as far as that run has written them
+        (checkpoints / name).write_bytes(b"PK")
+    words = ["train", f"--experiments={EXPERIMENTS}", "--dataset=demo", f"--model.backbone={tiny_backbone}"]
+    with RunLock(tmp_path), pytest.raises(SystemExit) as ended:
+        main([*words, f"--run_dir={tmp_path}", "--wandb.enabled=false"])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "is in use by another run" in said
+    assert "note:" not in said
+    assert sorted(os.listdir(checkpoints)) == [".last.ckpt.1.part", "last.ckpt", "previous.ckpt"]
 
 
 def test_a_seed_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
