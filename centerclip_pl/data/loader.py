@@ -24,6 +24,7 @@ _REVIVALS = 2  # of processes that were killed, in an epoch
 _ROUNDS = 10  # of new processes without a batch between them; so many are no accident of single files
 _POLL = 2.0  # seconds
 # How a decoder dies of a file; SIGKILL and SIGBUS are how it dies of too little memory.
+_EXIT_PATIENCE = 5.0  # seconds
 _CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL)
 
 _T = TypeVar("_T")
@@ -217,13 +218,21 @@ class VideoLoader(DataLoader[Any]):
                     raise _KilledError(self._explained(error)) from error
                 raise self._explained(error) from error
             except (EOFError, OSError) as error:  # a batch, or the half of one, whose process is no more
-                if self._was_killed():
+                if self._was_killed(soon=True):
                     raise _KilledError(self._explained(RuntimeError(f"{_DIED}: killed)"))) from error
                 raise
 
-    def _was_killed(self) -> bool:
+    def _was_killed(self, soon: bool = False) -> bool:
+        """`soon`: its connections are closed, which the kernel does a moment before there is an exit status."""
         last: Any = self._iterator
-        return last is not None and any(process.exitcode == -signal.SIGKILL for process in last._workers)
+        deadline = time.monotonic() + (_EXIT_PATIENCE if soon else 0.0)
+        while last is not None:
+            if any(process.exitcode == -signal.SIGKILL for process in last._workers):
+                return True
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return False
 
     def _blame(self, error: RuntimeError) -> None:
         """
