@@ -32,6 +32,7 @@ class StopRequests(Callback):
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._process = 0
 
     @override
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,7 +45,7 @@ class StopRequests(Callback):
     def _listen(self) -> None:
         if self._before or threading.current_thread() is not threading.main_thread():
             return
-        self.asked = None
+        self.asked, self._process = None, os.getpid()
         requeues = (signal.SIGUSR1,) if "SLURM_JOB_ID" in os.environ else ()
         for number in (*_SIGNALS, *requeues):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGUSR1:  # as under nohup
@@ -55,6 +56,8 @@ class StopRequests(Callback):
             self._deaf()
             raise _exception(self.asked)
         self.asked = signal.Signals(number)
+        if os.getpid() != self._process:  # a loader's process, which a terminal's Ctrl-C reaches too
+            return
         text = f"{self.asked.name}: the training stops behind this step; once more: at once\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not safe in a handler
 
