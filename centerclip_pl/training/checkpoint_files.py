@@ -157,7 +157,8 @@ def put_previous_in_place(last: Path) -> None:
     """Sets a damaged ``last.ckpt`` aside, for otherwise it would become the previous one when the next is written."""
     if last.is_file():
         os.replace(last, last.with_name(DAMAGED_NAME))
-        print(f"note: {last} is damaged; it is kept as {DAMAGED_NAME}", file=sys.stderr, flush=True)
+        said = f"note: {PREVIOUS_NAME} takes the place of {last}, which is kept as {DAMAGED_NAME}"
+        print(said, file=sys.stderr, flush=True)
     previous = last.with_name(PREVIOUS_NAME)
     try:
         last.hardlink_to(previous)

@@ -50,9 +50,11 @@ def last_good_checkpoint(folder: str | Path, *, mend: bool) -> tuple[Path, dict[
             path = last
         return path, content
     if there:
+        best = Path(folder) / "best.ckpt"
         raise CheckpointError(
             f"{folder}: {' and '.join(path.name for path in there)} cannot be used, so this run cannot go on",
-            f"begin again from --ckpt_path={Path(folder) / 'best.ckpt'}, or remove the folder to begin anew",
+            (f"begin again from --ckpt_path={best}, or " if best.is_file() else "")
+            + "remove the folder, or name another one (--run_dir=FOLDER), to begin anew",
         )
     return None
 

@@ -191,8 +191,11 @@ class TestLastGood:
             cut(tmp_path / name)
         with pytest.raises(CheckpointError, match=r"last\.ckpt and previous\.ckpt cannot be used") as caught:
             last_good_checkpoint(tmp_path, mend=True)
-        assert "best.ckpt" in str(caught.value)
+        assert "best.ckpt" not in str(caught.value)  # there is none
         assert names(tmp_path) == ["last.ckpt", "previous.ckpt"]
+        (tmp_path / "best.ckpt").touch()
+        with pytest.raises(CheckpointError, match=r"--ckpt_path=\S+/best\.ckpt"):
+            last_good_checkpoint(tmp_path, mend=True)
 
 
 def test_only_parts_of_checkpoints_are_removed(tmp_path: Path) -> None:
