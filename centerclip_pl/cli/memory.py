@@ -92,10 +92,16 @@ def training_of(options: Namespace) -> tuple[Training, list[str]]:
             f"max_words is {data.max_words}, but the backbone's text transformer takes {words} tokens",
             f"set --data.max_words={words} or lower",
         )
+    whole = data.global_batch_size
+    if whole is not None and whole % processes:
+        raise ConfigError(
+            f"global_batch_size={whole} cannot be divided among {processes} processes",
+            f"take a multiple: --data.global_batch_size={-(-whole // processes) * processes}",
+        )
     training = Training(
         clip=clip,
         model=model,
-        batch_size=data.batch_size if data.global_batch_size is None else max(1, data.global_batch_size // processes),
+        batch_size=data.batch_size if whole is None else whole // processes,
         frames=data.num_frames,
         words=data.max_words,
         precision=precision_name(trainer.precision),

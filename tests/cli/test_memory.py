@@ -57,11 +57,12 @@ def test_what_depends_on_the_machine_is_said() -> None:
         ("--trainer.strategy=fsdp", ConfigError, "trainer.strategy=fsdp is not known"),
         ("--trainer.precision=transformer-engine", ConfigError, "precision=transformer-engine is not known"),
         ("--data.max_words=78", ConfigError, "max_words is 78"),
+        ("--trainer.devices=2 --data.global_batch_size=7", ConfigError, "7 cannot be divided among 2 processes"),
     ],
 )
 def test_what_is_not_known_is_refused(words: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
-        given("--dataset=msrvtt", "--method=baseline", words)
+        given("--dataset=msrvtt", "--method=baseline", *words.split())
 
 
 def test_parts_of_the_peak_as_json(
