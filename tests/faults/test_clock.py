@@ -52,7 +52,7 @@ def test_a_training_goes_by_a_clock_that_nobody_sets(
     with (tmp_path / "metrics.csv").open(newline="") as file:
         speeds = [float(row["train/videos_per_second"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert len(speeds) == 12
-    assert all(speed > 1 for speed in speeds)
+    assert all(speed > 0.01 for speed in speeds)  # not two videos in five hours, nor in less than no time
 
 
 def test_the_search_of_a_sweep_does_not_look_at_the_clock(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_a_run_whose_server_is_away_at_the_start_is_offline(
     tmp_path: Path, fake_wandb: Serve, monkeypatch: pytest.MonkeyPatch, capfd: Any, mode: str
 ) -> None:
     server = fake_wandb("hang" if mode == "hang" else "ok")
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "30")  # it only writes to the disk; but a busy machine is slow
     if mode == "refuse":
         server.refuse()
     started = time.monotonic()

@@ -25,11 +25,13 @@ STEPS = 3  # of an epoch of the tiny data: 12 videos, 4 at a time
 def signals() -> Iterator[None]:
     """Nothing stays behind."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     after = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.signal(signal.SIGINT, outside)
     assert after == before
 
 
