@@ -40,7 +40,7 @@ from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
-from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO, check_whole
+from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint
 from centerclip_pl.training.disk_space import DiskSpaceCheck
 from centerclip_pl.training.failing_ranks import FailingRanks, wait_at_most
@@ -163,8 +163,6 @@ class RetrievalCLI(LightningCLI):
         if config.data is None:
             raise ConfigError(*NO_DATASET)
         self._checkpoint = None if config.ckpt_path is None else read_checkpoint(config.ckpt_path)
-        if self._checkpoint is not None:
-            check_whole(Path(config.ckpt_path))
         self._held: Path | None = None
         if self.subcommand == "fit":
             self._go_on()
