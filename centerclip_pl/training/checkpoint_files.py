@@ -78,7 +78,7 @@ def _room(folder: Path, checkpoint: Any) -> str:
         free = shutil.disk_usage(folder).free
     except OSError:
         return ""
-    return f" (it needs about {size_of(checkpoint) / MEBIBYTE:.0f} MiB, {free / MEBIBYTE:.0f} MiB are free there)"
+    return f" (it needs about {size_of(checkpoint) / MEBIBYTE:.1f} MiB, {free / MEBIBYTE:.1f} MiB are free there)"
 
 
 def size_of(checkpoint: Any) -> int:

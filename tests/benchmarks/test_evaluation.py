@@ -10,6 +10,7 @@ from benchmarks.plan import Plan
 QUICK = Plan(quick=True)
 
 
+@pytest.mark.soak
 def test_time_and_memory_are_measured() -> None:
     time, memory = evaluation.at_scale(QUICK)
     assert time.ratio is not None

@@ -29,6 +29,7 @@ def ranked_alone(size: int, channels: int, batch: int) -> dict[str, int]:
     return found
 
 
+@pytest.mark.soak
 def test_memory_beyond_the_embeddings_is_a_fraction_of_the_scores() -> None:
     """12,000 x 12,000: the scores would take 576 MB in float32, their booleans 144."""
     assert ranked_alone(12_000, 16, 1000)["beyond"] < 100e6
