@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from typing_extensions import override
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training.checkpoint_files import LAST_NAME, keep_previous
 from centerclip_pl.training.stopping import StopRequests
+
+_ENDED_EARLY = "centerclip_ended_early"
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -59,6 +61,8 @@ class LastCheckpoint(ModelCheckpoint):
         self.every_steps = every_steps
         self._written_at = time.monotonic()
         self._written_step = -1
+        self._writing = False
+        self._max_steps: int | None = None
 
     @property
     def path(self) -> Path:
@@ -77,7 +81,29 @@ class LastCheckpoint(ModelCheckpoint):
     def on_exception(self, *args: Any, **kwargs: Any) -> None: ...
 
     @override
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        # Lightning keeps it nowhere, so a run that early stopping has ended would go on.
+        checkpoint[_ENDED_EARLY] = self._writing and trainer.should_stop and not _out_of_time(trainer)
+
+    @override
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.state.fn != "fit":
+            return
+        if checkpoint.get(_ENDED_EARLY):
+            trainer.should_stop = True
+        epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], trainer.max_steps
+        if epochs["ready"] != epochs["processed"]:
+            return
+        epochs["completed"] = epochs["processed"]  # Lightning would say so only where there is more to train
+        # Where steps are counted, Lightning takes every epoch for one that was interrupted, also one that is over: it
+        # would end a second time, and the data of the next one would be left out. So they are not counted until then.
+        if checkpoint["global_step"] < steps:
+            self._max_steps, trainer.fit_loop.epoch_loop.max_steps = steps, -1
+
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._max_steps is not None:
+            trainer.fit_loop.epoch_loop.max_steps, self._max_steps = self._max_steps, None
         super().on_train_start(trainer, pl_module)
         self._written_at = time.monotonic()
         self._written_step = trainer.global_step
@@ -122,8 +148,18 @@ class LastCheckpoint(ModelCheckpoint):
             keep_previous(self.path)
         self.best_model_path = str(self.path)
         self._written_step, self._written_at = trainer.global_step, time.monotonic()
-        self._save_checkpoint(trainer, str(self.path))
+        self._writing = True
+        try:
+            self._save_checkpoint(trainer, str(self.path))
+        finally:
+            self._writing = False
         self._written_at = time.monotonic()
+
+
+def _out_of_time(trainer: Any) -> bool:
+    """Whether ``max_time`` is over, of which a run that goes on may get more."""
+    left = [callback.time_remaining() for callback in trainer.callbacks if isinstance(callback, Timer)]
+    return any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 @contextlib.contextmanager
