@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 _BITS = 2**63
+TOKENS, PAIRS = 0, 1
+"""What is drawn for: see `uniform`."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,15 @@ def same_draws_again() -> tuple[AbstractContextManager[None], AbstractContextMan
     return nullcontext(), drawing_for(_rows.get())
 
 
-def uniform(rows: int, shape: Sequence[int], device: torch.device | str, *, part: int = 0) -> Tensor:
+def uniform(rows: int, shape: Sequence[int], device: torch.device | str, *, part: Sequence[int] = ()) -> Tensor:
     """Numbers from [0, 1), of each row by itself.
 
     Args:
         rows: how many rows of the global batch, the first of them the one that `drawing_for` names.
         shape: of one row.
         device: where to draw; another kind of device draws other numbers.
-        part: another part of the same row draws other numbers.
+        part: whole numbers, from 0 on: what else is drawn for the same row has others here. The first says for what:
+            `TOKENS` or `PAIRS`.
 
     Returns:
         float32 ``[rows, *shape]``.
@@ -75,7 +78,7 @@ def uniform(rows: int, shape: Sequence[int], device: torch.device | str, *, part
     generator = torch.Generator(device)
     drawn = []
     for row in range(known.first, known.first + rows):
-        generator.manual_seed(mixed_seed(*known.step, row, part))
+        generator.manual_seed(mixed_seed(*known.step, row, *part))
         drawn.append(torch.rand(*shape, generator=generator, device=device))
     return torch.stack(drawn)
 

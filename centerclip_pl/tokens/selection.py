@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from centerclip_pl.clustering import Clusters
-from centerclip_pl.draws import uniform
+from centerclip_pl.draws import TOKENS, uniform
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.tokens.reducer import SegmentReducer
 from centerclip_pl.tokens.segments import frames_per_segment, mean_of_clusters, split_segments, take_tokens
@@ -160,5 +160,6 @@ class SparseSampling(TokenSelection):
         edges = bins * count // self.clusters  # in whole numbers: rounding could let two bins share a token
         begin, end = edges[:-1], edges[1:]
         videos = groups // self.segments
-        random = uniform(videos, (self.segments, self.clusters), patches.device).flatten(0, 1)  # (B, S, K) -> (G, K)
+        shape, part = (self.segments, self.clusters), (TOKENS, self.after_block)
+        random = uniform(videos, shape, patches.device, part=part).flatten(0, 1)  # (B, S, K) -> (G, K)
         return torch.minimum(begin + (random * (end - begin)).long(), end - 1)

