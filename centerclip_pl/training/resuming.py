@@ -101,10 +101,12 @@ class MovedCheckpoints(Callback):
             state["dirpath"] = str(self.dirpath)
             for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
                 state[key] = self._here(state[key])
-            state["best_k_models"] = {self._here(path): score for path, score in state["best_k_models"].items()}
+            best = {self._here(path): score for path, score in state["best_k_models"].items()}
+            state["best_k_models"] = {path: score for path, score in best.items() if path}
 
     def _here(self, path: str) -> str:
-        return str(self.dirpath / Path(path).name) if path else path
+        name = Path(path).name
+        return str(self.dirpath / name) if name not in ("", "..") else ""  # Lightning removes what it remembers
 
 
 class SayHowToResume(Callback):

@@ -47,6 +47,16 @@ def test_remembered_paths_become_those_of_the_present_folder(tmp_path: Path) -> 
     assert checkpoint["callbacks"]["Other"] == {"count": 1}
 
 
+@pytest.mark.parametrize("path", ["/old/checkpoints/..", "..", "/"])
+def test_a_remembered_path_that_is_no_file_is_forgotten(path: str, tmp_path: Path) -> None:
+    state = {"dirpath": "/old", "best_model_path": path, "kth_best_model_path": path, "last_model_path": path}
+    checkpoint = {"callbacks": {"ModelCheckpoint{}": {**state, "best_k_models": {path: 3.0}}}}
+    MovedCheckpoints(str(tmp_path)).on_load_checkpoint(trainer(), None, checkpoint)  # type: ignore[arg-type]
+    found = checkpoint["callbacks"]["ModelCheckpoint{}"]
+    assert {found[key] for key in state if key != "dirpath"} == {""}
+    assert found["best_k_models"] == {}
+
+
 def test_the_test_behind_a_training_knows_the_best_of_a_moved_folder(tmp_path: Path) -> None:
     state = {"dirpath": "/old", "best_model_path": "/old/best.ckpt", "kth_best_model_path": "", "last_model_path": ""}
     checkpoint = {"callbacks": {"ModelCheckpoint{}": {**state, "best_k_models": {}}}}
