@@ -31,6 +31,7 @@ class StopRequests(Callback):
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
+        self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self._process = 0
 
@@ -52,6 +53,11 @@ class StopRequests(Callback):
                 self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._process:  # a loader's process has inherited this; Ctrl-C reaches it as well
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         if self.asked is not None:
             self._deaf()
             raise _exception(self.asked)
@@ -91,7 +97,11 @@ class StopRequests(Callback):
         requeue = self.asked == getattr(signal, "SIGUSR1", None) and isinstance(exception, SIGTERMException)
         self._deaf()
         if requeue and trainer.is_global_zero:
-            subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+            try:
+                subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
+            except OSError as error:  # as in a container
+                what = f"the job cannot be queued again: scontrol: {error.strerror}"
+                print(f"warning: {what}\n  -> queue it again yourself", file=sys.stderr, flush=True)
 
     def _deaf(self) -> None:
         """Gives the signals back to those that had them."""

@@ -198,3 +198,35 @@ def test_a_slurm_job_is_queued_again(
         fit(Act(2, kill(signal.SIGUSR1)))
     assert tiny.written == [2]
     assert called.read_text() == "requeue 4711\n"
+
+
+def test_a_job_whose_system_has_no_scontrol_ends_in_order(
+    fit: Callable[..., list[int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(SystemExit) as stopped:
+        fit(Act(2, kill(signal.SIGUSR1)))
+    assert stopped.value.code == 143
+    assert "cannot be queued again: scontrol: No such file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 7), (signal.SIGTERM, -signal.SIGTERM)])
+def test_a_forked_process_leaves_ctrl_c_to_its_parent(
+    fit: Callable[..., list[int]], capfd: pytest.CaptureFixture[str], number: signal.Signals, status: int
+) -> None:
+    ended: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            os.kill(os.getpid(), number)
+            os._exit(7)
+        ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert fit(Act(2, fork)) == [3, 6, 9]
+    assert ended == [status]
+    assert "the training stops" not in capfd.readouterr().err
