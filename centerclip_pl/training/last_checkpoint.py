@@ -132,7 +132,7 @@ class LastCheckpoint(ModelCheckpoint):
             with _as_before_this_batch(trainer):
                 self._write(trainer)
         if stop and self.stop is not None:
-            self.stop.raise_it()
+            self.stop.raise_it(trainer)
 
     def _is_due(self, trainer: Trainer) -> bool:
         if not trainer.is_global_zero:

@@ -67,8 +67,16 @@ class StopRequests(Callback):
         text = f"{self.asked.name}: the training stops behind this step; once more: at once\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not safe in a handler
 
-    def raise_it(self) -> None:
-        """Ends the training as this process was asked to, or (where only another one was) as by SIGTERM."""
+    def raise_it(self, trainer: Trainer) -> None:
+        """Ends the training as this process was asked to, or (where only another one was) as by SIGTERM.
+
+        All processes of the run call it. Where one has noted SIGUSR1 all have: process 0, which queues the job again,
+        may not have heard it yet.
+        """
+        if trainer.world_size > 1:
+            requeues = self.asked == getattr(signal, "SIGUSR1", None)
+            if trainer.strategy.reduce_boolean_decision(requeues, all=False):
+                self.asked = signal.SIGUSR1
         self._deaf()
         raise _exception(self.asked or signal.SIGTERM)
 
@@ -83,13 +91,13 @@ class StopRequests(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         if self.asked is not None and trainer.state.fn == "fit" and trainer.world_size == 1:
-            self.raise_it()
+            self.raise_it(trainer)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # It came behind the last step; what would follow is not wanted.
         if trainer.strategy.reduce_boolean_decision(self.asked is not None, all=False):
-            self.raise_it()
+            self.raise_it(trainer)
         self._deaf()
 
     @override

@@ -6,12 +6,14 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.training import last_checkpoint
@@ -198,6 +200,21 @@ def test_a_slurm_job_is_queued_again(
         fit(Act(2, kill(signal.SIGUSR1)))
     assert tiny.written == [2]
     assert called.read_text() == "requeue 4711\n"
+
+
+def test_process_0_queues_a_job_again_also_where_only_another_process_has_heard_of_it() -> None:
+    decisions: list[bool] = []
+
+    def decide(decision: bool, all: bool = True) -> bool:  # Lightning's name
+        decisions.append(decision)
+        return True
+
+    stop = StopRequests()
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce_boolean_decision=decide))
+    with pytest.raises(SIGTERMException):
+        stop.raise_it(trainer)
+    assert decisions == [False]
+    assert stop.asked == signal.SIGUSR1
 
 
 def test_a_job_whose_system_has_no_scontrol_ends_in_order(
