@@ -34,19 +34,20 @@ class StopRequests(Callback):
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
         self._process = 0
+        self._speaks = True
 
     @override
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen()
+        self._listen(trainer)
 
     @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._listen()
+        self._listen(trainer)
 
-    def _listen(self) -> None:
+    def _listen(self, trainer: Trainer) -> None:
         if self._before or threading.current_thread() is not threading.main_thread():
             return
-        self.asked, self._process = None, os.getpid()
+        self.asked, self._process, self._speaks = None, os.getpid(), trainer.is_global_zero
         requeues = (signal.SIGUSR1,) if "SLURM_JOB_ID" in os.environ else ()
         for number in (*_SIGNALS, *requeues):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGUSR1:  # as under nohup
@@ -62,7 +63,7 @@ class StopRequests(Callback):
             self._deaf()
             raise _exception(self.asked)
         self.asked = signal.Signals(number)
-        if os.getpid() != self._process:  # a loader's process, which a terminal's Ctrl-C reaches too
+        if not self._speaks:
             return
         text = f"{self.asked.name}: the training stops behind this step; once more: at once\n"
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not safe in a handler
