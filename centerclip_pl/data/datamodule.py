@@ -306,11 +306,15 @@ class RetrievalDataModule(L.LightningDataModule):
         seed = seed_of_run(world_size)
         dataset = self._dataset("train", training=True, seed=seed)
         batch_size = self._training_batch(world_size)
-        if len(dataset) // world_size < batch_size:
+        fits = max(1, len(dataset) // world_size)
+        if fits < batch_size or len(dataset) < world_size:
+            option = (
+                f"batch_size={fits}" if self.global_batch_size is None else f"global_batch_size={fits * world_size}"
+            )
             raise DataError(
                 f"{self.root}: {len(dataset)} training items over {world_size} process(es) do not fill one batch of "
                 f"batch_size={batch_size}",
-                f"lower it: --data.batch_size={max(1, len(dataset) // world_size)}",
+                f"lower it: --data.{option}",
             )
         sampler = EpochSampler(dataset, world_size, rank, seed, batch_size)
         if trainer:
