@@ -36,10 +36,10 @@ FAILURE_FILE = "failure.txt"
 _NOT_FAILURES = (KeyboardInterrupt, SIGTERMException, SystemExit, _TunerExitException)
 _CONNECTION = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|socket (closed|error)|gloo|nccl|remote process|"
-    r"unable to connect|failed to (recv|send)|TCPStore",
+    r"unable to connect|failed to (recv|send)|TCPStore|pair closure",
     re.IGNORECASE,
 )
-_TIMED_OUT = re.compile(r"timed ?out", re.IGNORECASE)
+_TIMED_OUT = re.compile(r"timed? ?out", re.IGNORECASE)
 _POLL = 0.3  # seconds
 _GRACE = 3.0  # seconds for the process that knows why to say so, and for the others to end in order
 

@@ -170,6 +170,7 @@ def test_a_timeout_must_be_one() -> None:
         (ConnectionResetError("Connection reset by peer"), True),
         (dist.DistNetworkError("The client socket has failed to connect"), True),
         (RuntimeError("[pair.cc] Timed out waiting 1800000ms for recv operation; gloo"), True),
+        (RuntimeError("Application timeout caused pair closure"), True),
         (RuntimeError("The size of tensor a (3) must match the size of tensor b (4)"), False),
         (DataError("connection closed by peer"), False),
         (ValueError("store"), False),

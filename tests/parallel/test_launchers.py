@@ -49,15 +49,16 @@ def validations(rows: list[str]) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k.startswith("val/")} for row in values if row["val/t2v/R@1"]]
 
 
-def compare(found: dict[str, Any], alone: dict[str, Any], tolerance: float, *, but: str | None = None) -> None:
+def compare(found: dict[str, Any], alone: dict[str, Any], tolerance: float, *, floor: float = 1e-9) -> None:
+    """Weights by their norms, those below `floor` by that."""
     assert found["step"] == alone["step"] == 8
     assert found["metrics"] == alone["metrics"]
     assert len(found["metrics"]) == 2
     assert list(found["weights"]) == list(alone["weights"])
     for name, expected in alone["weights"].items():
-        if but is None or but not in name:
-            difference = (found["weights"][name] - expected).double().norm() / expected.double().norm().clamp(min=1e-9)
-            assert difference < tolerance, f"{name} differs by {difference:.1e}"
+        size = expected.double().norm().clamp(min=floor)
+        difference = (found["weights"][name] - expected).double().norm() / size
+        assert difference < tolerance, f"{name} differs by {difference:.1e}"
     assert list(found["optimizer"]) == list(alone["optimizer"])
     for number, state in alone["optimizer"].items():
         assert found["optimizer"][number]["step"] == state["step"]
@@ -95,7 +96,7 @@ def test_sharded_training(launch: Launch, words: list[str], tmp_path: Path, laun
     sharded = [*words, *ROUNDED, *ON_TWO, "--trainer.strategy=fsdp"]
     whole = [*words, *ROUNDED, "--data.batch_size=4"]
     alone = run_and_read(launch, "alone", tmp_path / "alone", whole)
-    compare(run_and_read(launch, launcher, tmp_path / "sharded", sharded), alone, 1e-2, but="k_proj.bias")
+    compare(run_and_read(launch, launcher, tmp_path / "sharded", sharded), alone, 1e-3, floor=1e-2)  # as DDP in float32
     for name, (first, begin), (second, end) in (
         ("begun sharded", (launcher, sharded), ("alone", whole)),
         ("ended sharded", ("alone", whole), (launcher, sharded)),
