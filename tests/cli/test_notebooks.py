@@ -76,6 +76,7 @@ def test_a_line_each_and_the_failures_by_cell(here: Path, capsys: pytest.Capture
     assert (here / "notebooks/where").read_text() == str(here / "notebooks")
 
 
+@pytest.mark.soak
 def test_what_the_runs_lack_is_no_failure_unless_they_lack_everything(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

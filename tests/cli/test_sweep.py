@@ -36,6 +36,7 @@ def sweep_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_a_sweep_runs_offline_and_the_next_call_has_nothing_left(
     sweep_file: Any, tiny_demo: Path, tiny_backbone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

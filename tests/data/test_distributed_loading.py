@@ -101,6 +101,7 @@ def test_what_hangs_in_one_process(train: Train) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["drop", pytest.param("resample", marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_what_only_one_process_finds_absent_is_absent_for_all(train: Train, policy: str) -> None:
     found = train(absent=(("train3.mp4", "val1.mp4"), ("train5.mp4", "test1.mp4")), on_bad_video=policy)
     for one in found:

@@ -27,6 +27,7 @@ def script() -> ModuleType:
     return module
 
 
+@pytest.mark.soak
 def test_it_writes_a_backbone_that_loads(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script.train_tokenizer, "__defaults__", (200,))
     monkeypatch.setattr(script.evaluate, "__defaults__", (10,))

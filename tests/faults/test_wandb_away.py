@@ -75,6 +75,7 @@ def test_who_insists_on_being_online_is_told(
 @pytest.mark.parametrize(
     "mode", ["500", pytest.param("hang", marks=pytest.mark.soak), pytest.param("refuse", marks=pytest.mark.soak)]
 )
+@pytest.mark.soak
 def test_a_server_that_goes_away_costs_a_bounded_wait_at_the_end(
     tmp_path: Path, fake_wandb: Serve, capfd: Any, mode: str
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_server_that_goes_away_costs_a_bounded_wait_at_the_end(
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
+@pytest.mark.soak
 def test_the_death_of_wandbs_own_process_is_said_once(
     tmp_path: Path, fake_wandb: Serve, capfd: Any, kill: signal.Signals
 ) -> None:

@@ -72,6 +72,7 @@ def alone(launch: Launch, words: list[str], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_two_processes_that_lightning_starts(
     launch: Launch, words: list[str], alone: dict[str, Any], tmp_path: Path
 ) -> None:

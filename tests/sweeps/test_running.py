@@ -215,7 +215,9 @@ except SweepInterrupted:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "calls"), [(signal.SIGKILL, 4), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "calls"), [(signal.SIGKILL, 4), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.soak)]
+)
 def test_a_sweep_that_is_killed_at_random_moments_loses_nothing(
     write_sweep: Any, tmp_path: Path, diary: Any, number: int, calls: int
 ) -> None:

@@ -155,6 +155,7 @@ def test_inference_mode_gives_the_same(make: Make) -> None:
         assert torch.equal(module(batch), expected)
 
 
+@pytest.mark.soak
 def test_a_compiled_video_tower_gives_the_same(make: Make) -> None:
     module, batch = make(reduction=KMedoids(2, 3, 7)).eval(), make_batch()
     compiled = torch.compile(module.video, backend="eager")  # the graph is captured; no C++ compiler needed

@@ -120,7 +120,7 @@ def compare(options: dict[str, Any]) -> None:
     assert beyond == pytest.approx(measured(given), rel=0.05)  # 15 % are promised, 2 % were found
 
 
-QUICK = ("none", "kmedoids", "tightTransf", "gradient checkpointing", "bf16-mixed", "grad cache")
+QUICK = ("none", "kmedoids", "gradient checkpointing", "grad cache")
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,7 @@ def test_precisions() -> None:
         precision_name("transformer-engine")
 
 
+@pytest.mark.soak
 def test_known_sizes_are_openai_s() -> None:
     """Parameters of the published models."""
     found = predict(Training(clip_config("openai/clip-vit-base-patch32"), batch_size=1, on_cpu=True))
