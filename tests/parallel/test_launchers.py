@@ -97,7 +97,7 @@ def test_sharded_training(launch: Launch, words: list[str], tmp_path: Path, laun
     sharded = [*words, *ROUNDED, *ON_TWO, "--trainer.strategy=fsdp"]
     whole = [*words, *ROUNDED, "--data.batch_size=4"]
     alone = run_and_read(launch, "alone", tmp_path / "alone", whole)
-    compare(run_and_read(launch, launcher, tmp_path / "sharded", sharded), alone, 1e-3, floor=1e-2)  # as DDP in float32
+    compare(run_and_read(launch, launcher, tmp_path / "sharded", sharded), alone, 5e-3, floor=1e-2)  # as DDP in float32
     for name, (first, begin), (second, end) in (
         ("begun sharded", (launcher, sharded), ("alone", whole)),
         ("ended sharded", ("alone", whole), (launcher, sharded)),
