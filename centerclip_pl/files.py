@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MEBIBYTE = 2**20
 _log = logging.getLogger(__name__)
 
 
@@ -53,3 +54,11 @@ def try_lock(file: int, path: str | Path) -> bool:
     except OSError as error:
         _log.warning("%s cannot be locked (%s): let no second process write there", path, error.strerror)
     return True
+
+
+def mount_of(path: Path) -> Path:
+    """Where the file system that holds a path, which may not be there yet, is mounted."""
+    path = path.absolute()
+    while not os.path.ismount(path):
+        path = path.parent
+    return path

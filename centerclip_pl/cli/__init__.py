@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from centerclip_pl.cli.parse_errors import find_mistake, plain_message, unreadable_options
 from centerclip_pl.cli.system_errors import system_message
 from centerclip_pl.errors import CenterCLIPError
+from centerclip_pl.launch import is_first_process
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("centerclip_pl.cli.experiment:train", "train on a dataset by name, then test the chosen checkpoint"),
@@ -108,12 +109,11 @@ def overview() -> str:
     )
 
 
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 _TURN = 3.0  # seconds
 
 
 def _fail(message: str) -> None:
-    if any(os.environ.get(name, "0") != "0" for name in _RANKS):
+    if not is_first_process():
         # The first process of the launch has most likely met the same, has said it, and its launcher ends all others.
         time.sleep(_TURN)
     print(f"error: {message}", file=sys.stderr, flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,12 +98,3 @@ def keep_seed(options: Namespace, began_with: int | None) -> None:
             f"go on with --seed_everything={began_with}, or name another folder for a new run: --run_dir=FOLDER",
         )
     seed_everything(began_with, workers=True)
-
-
-def is_first_process(*, of_machine: bool = False) -> bool:
-    """Whether this process is the first of its run, or of its run on this machine.
-
-    As the launcher's variables tell it, before Lightning knows: its own, torchrun's, SLURM's.
-    """
-    ranks = ("LOCAL_RANK", "SLURM_LOCALID") if of_machine else ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((int(os.environ[name]) == 0 for name in ranks if name in os.environ), True)

@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import Logger
 from transformers.utils.logging import disable_progress_bar
 
 from centerclip_pl.cli.backbones import image_size_of
-from centerclip_pl.cli.going_on import hold, is_first_process, keep_seed, let_go, unfinished_run
+from centerclip_pl.cli.going_on import hold, keep_seed, let_go, unfinished_run
 from centerclip_pl.cli.parse_errors import with_near_names
 from centerclip_pl.cli.run_config import SaveRunConfig
 from centerclip_pl.cli.run_folder import (
@@ -39,6 +39,7 @@ from centerclip_pl.cli.selection import SELECT_HELP, Rule, refuse_rule, settle_r
 from centerclip_pl.data import RetrievalDataModule
 from centerclip_pl.data.query_bank import training_clips
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.launch import is_first_process
 from centerclip_pl.training.callbacks import BadVideoTable, ExampleTable, ResultsWriter, ThroughputLogger
 from centerclip_pl.training.checkpoint_files import LAST_NAME, DurableCheckpointIO
 from centerclip_pl.training.checkpoints import check_fits, read_checkpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from centerclip_pl.cli.run_folder import current_run_dir
 from centerclip_pl.errors import ConfigError, DataError
+from centerclip_pl.launch import is_first_process
 
 if TYPE_CHECKING:
     from centerclip_pl.training.published import PublishedRow
@@ -117,7 +117,7 @@ def _run(row: PublishedRow, words: list[str], *, dry_run: bool) -> None:
         print(command)
         return
     # The processes that Lightning starts for the other GPUs repeat this command; one of them speaks.
-    first = all(int(os.environ.get(name) or 0) == 0 for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    first = is_first_process()
     if first:
         print(f"{row.table}, row {row.number}: {row.name} ({row.source})\n{command}", flush=True)
 

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-MEBIBYTE = 2**20
+from centerclip_pl.files import MEBIBYTE, mount_of
 
 _STEPS = {
     errno.ENOSPC: "make room there; the same command with the same --run_dir then goes on",
@@ -41,10 +41,8 @@ def system_message(error: BaseException) -> str | None:
 def _room(error: OSError) -> str:
     if error.errno not in _NO_ROOM or not isinstance(error.filename, str):
         return ""
-    path = Path(error.filename).absolute()
     try:
-        while not os.path.ismount(path):
-            path = path.parent
+        path = mount_of(Path(error.filename))
         free = shutil.disk_usage(path).free
     except OSError:
         return ""

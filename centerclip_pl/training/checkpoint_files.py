@@ -15,12 +15,11 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from typing_extensions import override
 
 from centerclip_pl.errors import CheckpointError
-from centerclip_pl.files import replacing
+from centerclip_pl.files import MEBIBYTE, replacing
 
 LAST_NAME = "last.ckpt"
 PREVIOUS_NAME = "previous.ckpt"
 DAMAGED_NAME = "damaged.ckpt"
-MEBIBYTE = 2**20
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 from typing_extensions import override
 
-MEBIBYTE = 2**20
+from centerclip_pl.files import MEBIBYTE, mount_of
 
 
 class DiskSpaceCheck(Callback):
@@ -75,14 +74,6 @@ def too_little_room(folder: Path, size: int, count: int) -> str | None:
         f"only {(free + there) / MEBIBYTE:,.1f} MiB are there for them on the file system of {place}\n"
         "  -> make room, or name a folder on another disk with --run_dir=FOLDER"
     )
-
-
-def mount_of(path: Path) -> Path:
-    """Where the file system that holds a path, which may not be there yet, is mounted."""
-    path = path.absolute()
-    while not os.path.ismount(path):
-        path = path.parent
-    return path
 
 
 def _kept(callback: ModelCheckpoint, trainer: Trainer) -> int:

@@ -147,7 +147,7 @@ class LastCheckpoint(ModelCheckpoint):
         if trainer.is_global_zero:
             keep_previous(self.path)
         self.best_model_path = str(self.path)
-        self._written_step, self._written_at = trainer.global_step, time.monotonic()
+        self._written_step = trainer.global_step
         self._writing = True
         try:
             self._save_checkpoint(trainer, str(self.path))

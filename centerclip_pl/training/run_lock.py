@@ -13,9 +13,9 @@ from typing import Any
 
 from centerclip_pl.errors import ConfigError
 from centerclip_pl.files import try_lock
+from centerclip_pl.launch import is_first_process
 
 LOCK_NAME = ".run.lock"
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # what Lightning looks at, in its order
 _held: set[int] = set()  # descriptors of this process
 
 
@@ -44,7 +44,7 @@ class RunLock:
 
     def acquire(self) -> None:
         """See the class; nothing where this process is not the launch's first, or has it already."""
-        if self._file is not None or not _is_first():
+        if self._file is not None or not is_first_process():
             return
         while True:
             try:
@@ -89,13 +89,6 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def _is_first() -> bool:
-    """Whether this is the process of a launch that writes: rank 0, on the first of its machines."""
-    rank = next((os.environ[name] for name in _RANKS if name in os.environ), "0")
-    node = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
-    return rank == node == "0"
 
 
 def _is_still_at(file: int, path: Path) -> bool:

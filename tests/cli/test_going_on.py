@@ -11,8 +11,9 @@ import yaml
 from jsonargparse import Namespace
 
 from centerclip_pl.cli import main
-from centerclip_pl.cli.going_on import hold, is_first_process, keep_seed, let_go, unfinished_run
+from centerclip_pl.cli.going_on import hold, keep_seed, let_go, unfinished_run
 from centerclip_pl.errors import ConfigError
+from centerclip_pl.launch import is_first_process
 from centerclip_pl.training.run_lock import RunLock
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -114,6 +115,7 @@ def test_a_seed_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ({}, True, True),
         ({"LOCAL_RANK": "1"}, False, False),
         ({"RANK": "2", "LOCAL_RANK": "0"}, False, True),
+        ({"NODE_RANK": "1"}, False, True),
         ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, True, True),
         ({"SLURM_PROCID": "3", "SLURM_LOCALID": "0"}, False, True),
     ],
@@ -121,7 +123,7 @@ def test_a_seed_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_first_process(
     variables: dict[str, str], first: bool, of_machine: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID"):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID", "SLURM_LOCALID", "NODE_RANK", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

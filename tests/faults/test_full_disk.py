@@ -16,8 +16,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from centerclip_pl.cli.system_errors import system_message
-from centerclip_pl.files import replacing
-from centerclip_pl.training.disk_space import DiskSpaceCheck, checkpoint_bytes, mount_of, too_little_room
+from centerclip_pl.files import mount_of, replacing
+from centerclip_pl.training.disk_space import DiskSpaceCheck, checkpoint_bytes, too_little_room
 from centerclip_pl.training.loggers import RunCSVLogger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
